@@ -1,0 +1,87 @@
+//! Handlers: what the config says a launch does. A name leads to a webhook or a command.
+//!
+//! A handler is given one task and one attempt and answers with an [`Outcome`]; it knows no store and no recorder.
+
+pub mod command;
+pub mod template;
+pub mod webhook;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::task::{HandlerName, Outcome, Task};
+
+pub use command::Command;
+pub use webhook::Webhook;
+
+/// Something that a task can be launched with.
+#[derive(Debug)]
+pub struct Handler {
+    /// The name that callers give.
+    pub name: HandlerName,
+    /// Whether a launch without a name means this one.
+    pub is_default: bool,
+    /// The largest input, in bytes; a larger one is refused before anything is recorded.
+    pub input_bytes_max: usize,
+    /// What it does.
+    pub action: Action,
+}
+
+/// What a handler does.
+#[derive(Debug)]
+pub enum Action {
+    /// Calls a URL.
+    Webhook(Webhook),
+    /// Runs a program.
+    Command(Command),
+}
+
+impl Handler {
+    /// Runs one attempt to its end and says what it came to. It never fails to answer: its own time limit is part of
+    /// the action. Dropping the future ends the request, or kills the command's process group.
+    pub async fn run(&self, task: &Task, attempt: u32) -> Outcome {
+        match &self.action {
+            Action::Webhook(webhook) => webhook.run(task, attempt).await,
+            Action::Command(command) => command.run(task, attempt).await,
+        }
+    }
+}
+
+/// Every configured handler, by name.
+#[derive(Debug, Default)]
+pub struct Handlers {
+    by_name: BTreeMap<HandlerName, Arc<Handler>>,
+    default: Option<Arc<Handler>>,
+}
+
+impl Handlers {
+    /// The handlers of a config; at most one of them is the default (the config makes sure).
+    #[must_use]
+    pub fn new(handlers: impl IntoIterator<Item = Handler>) -> Self {
+        let mut all = Self::default();
+        for handler in handlers.into_iter().map(Arc::new) {
+            if handler.is_default {
+                all.default = Some(Arc::clone(&handler));
+            }
+            all.by_name.insert(handler.name.clone(), handler);
+        }
+        all
+    }
+
+    /// The handler of this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Arc<Handler>> {
+        self.by_name.get(name)
+    }
+
+    /// The handler for a launch that names none.
+    #[must_use]
+    pub fn default_handler(&self) -> Option<&Arc<Handler>> {
+        self.default.as_ref()
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Handler>> {
+        self.by_name.values()
+    }
+}

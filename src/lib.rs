@@ -1,0 +1,4 @@
+//! placeholder
+#![allow(missing_docs, clippy::allow_attributes, clippy::allow_attributes_without_reason)]
+pub mod handler;
+pub mod task;
