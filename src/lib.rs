@@ -1,4 +1,6 @@
 //! placeholder
 #![allow(missing_docs, clippy::allow_attributes, clippy::allow_attributes_without_reason)]
 pub mod handler;
+pub mod recorder;
+pub mod store;
 pub mod task;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use id::{HANDLER_NAME_BYTES_MAX, HandlerName, InvalidName, TASK_ID_BYTES_MAX, TaskId};
 pub use input::{Digest, Input};
-pub use moves::{Change, Refusal, Stamp};
+pub use moves::{Change, Refusal, Stamp, Start};
 pub use outcome::{Code, ErrorKind, Failure, Outcome, Output};
 
 /// How many attempts a task remembers; older ones are dropped.

@@ -67,6 +67,12 @@ impl TaskId {
 }
 
 impl HandlerName {
+    /// The name that stands for tasks launched with a future of the process itself: `future`.
+    #[must_use]
+    pub fn in_process() -> Self {
+        Self(Arc::from("future"))
+    }
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -16,15 +16,8 @@ use super::{ATTEMPTS_KEPT, Attempt, HandlerName, Input, Output, State, Task, Tas
 /// A move that somebody asks for.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// Start a run with this handler and input.
-    Launch {
-        /// Who runs it.
-        handler: HandlerName,
-        /// With what.
-        input: Input,
-    },
-    /// Start a run again, from `failed` only, with the stored handler and input.
-    Retry,
+    /// Start a run.
+    Claim(Start),
     /// Record what the run with this number came to.
     Settle {
         /// The fence: only the present run may settle.
@@ -38,6 +31,20 @@ pub enum Change {
     Revoke,
     /// Drop a failed record: the id is not found afterwards.
     Forget,
+}
+
+/// With what a run starts.
+#[derive(Debug, Clone)]
+pub enum Start {
+    /// This handler and input, unless the id is working or has succeeded.
+    Launch {
+        /// Who runs it.
+        handler: HandlerName,
+        /// With what.
+        input: Input,
+    },
+    /// The stored handler and input, from `failed` only.
+    Retry,
 }
 
 /// When a change happens: its place among all changes, and the time.
@@ -83,18 +90,14 @@ impl Task {
     pub fn after(current: Option<&Self>, id: &TaskId, change: Change, stamp: Stamp) -> Result<Self, Refusal> {
         let known = current.filter(|task| task.state != State::Absent);
         match change {
-            Change::Launch { handler, input } => {
-                if let Some(task) = known {
-                    may_launch(task, &handler)?;
-                }
+            Change::Claim(start) => {
+                Self::may_claim(known, &start)?;
+                let (handler, input) = match (start, known) {
+                    (Start::Launch { handler, input }, _) => (handler, input),
+                    (Start::Retry, Some(task)) => (task.handler.clone(), task.input.clone()),
+                    (Start::Retry, None) => return Err(Refusal::NotFound),
+                };
                 Ok(Self::launched(current, id, handler, input, stamp))
-            }
-            Change::Retry => {
-                let task = known.ok_or(Refusal::NotFound)?;
-                if task.failure().is_none() {
-                    return Err(Refusal::NotFailed);
-                }
-                Ok(Self::launched(current, id, task.handler.clone(), task.input.clone(), stamp))
             }
             Change::Settle { run, attempt, output } => {
                 let task = known.filter(|task| task.is_working() && task.run == run).ok_or(Refusal::Stale)?;
@@ -110,6 +113,26 @@ impl Task {
                 task @ Self { state: State::Failed { .. }, .. } => Ok(task.absent(stamp)),
                 _ => Err(Refusal::NotFailed),
             },
+        }
+    }
+
+    /// Whether a run may start on this record; `None` is an unknown id.
+    ///
+    /// # Errors
+    /// The [`Refusal`] that [`Task::after`] would give.
+    pub fn may_claim(known: Option<&Self>, start: &Start) -> Result<(), Refusal> {
+        match (start, known) {
+            (Start::Launch { .. }, None) => Ok(()),
+            (Start::Launch { handler, .. }, Some(task)) if task.handler != *handler => {
+                Err(Refusal::HandlerMismatch)
+            }
+            (Start::Launch { .. }, Some(task)) => match task.state {
+                State::Working => Err(Refusal::Working),
+                State::Success { .. } => Err(Refusal::Success),
+                State::Failed { .. } | State::Absent => Ok(()),
+            },
+            (Start::Retry, None) => Err(Refusal::NotFound),
+            (Start::Retry, Some(task)) => task.failure().map(|_| ()).ok_or(Refusal::NotFailed),
         }
     }
 
@@ -164,16 +187,5 @@ impl Task {
             input,
             attempts,
         }
-    }
-}
-
-fn may_launch(task: &Task, handler: &HandlerName) -> Result<(), Refusal> {
-    if task.handler != *handler {
-        return Err(Refusal::HandlerMismatch);
-    }
-    match task.state {
-        State::Working => Err(Refusal::Working),
-        State::Success { .. } => Err(Refusal::Success),
-        State::Failed { .. } | State::Absent => Ok(()),
     }
 }

@@ -1,0 +1,237 @@
+//! Where records live. A [`Store`] decides every move of every id, one at a time, and makes it last.
+//!
+//! Invariant: a method that moves a record has made the move durable when it returns `Ok`, and has changed nothing
+//! that a reader can see when it returns `Err` (tests/it/conformance.rs runs against every store).
+//!
+//! Only a store makes a [`Claim`]; settling uses it up.
+
+mod embedded;
+mod memory;
+mod query;
+mod table;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use crate::task::{Attempt, HandlerName, Output, Refusal, Start, State, StateName, Task, TaskId};
+
+pub use embedded::{EmbeddedOptions, EmbeddedStore, OpenError};
+pub use memory::MemoryStore;
+pub use query::{Filter, Order, Page, Query};
+
+/// Keeps one record an id and moves it by one conditional write at a time.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Takes the id for a run. Of many claims of one id at the same moment exactly one is `Started`; it is durable
+    /// before this returns, and no other claim of the id starts until it is settled.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the claim could not be written; nothing has started then.
+    async fn claim(&self, id: &TaskId, start: Start) -> Result<Claimed, StoreError>;
+
+    /// Records what the run came to, as its last attempt says. `Refused` with [`Refusal::Stale`] when the run is over
+    /// already: a late worker changes nothing.
+    ///
+    /// # Errors
+    /// [`Unsettled`] gives everything back, to be settled later.
+    async fn settle(
+        &self,
+        claim: Claim,
+        attempt: Attempt,
+        output: Option<Output>,
+    ) -> Result<Moved, Box<Unsettled>>;
+
+    /// Undoes a success; the id is not found afterwards.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it could not be written; the success stands then.
+    async fn revoke(&self, id: &TaskId) -> Result<Moved, StoreError>;
+
+    /// Drops a failed record; the id is not found afterwards.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it could not be written; the record stands then.
+    async fn forget(&self, id: &TaskId) -> Result<Moved, StoreError>;
+
+    /// The record of an id, with its input and output. Linearizable: never older than any state that anybody has
+    /// seen of it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it could not be read.
+    async fn get(&self, id: &TaskId) -> Result<Option<Arc<Task>>, StoreError>;
+
+    /// One page of the tasks that match, as they are at one moment, without the bytes of input and output.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it could not be read.
+    async fn list(&self, query: &Query) -> Result<Page, StoreError>;
+
+    /// How many tasks are in each state, at one moment.
+    fn counts(&self) -> Counts;
+
+    /// The claims of all runs that nobody works on any more, because the process that did has ended. To be called
+    /// once, before anything else is launched.
+    ///
+    /// # Errors
+    /// [`StoreError`] when they could not be read.
+    async fn recover(&self) -> Result<Vec<Claim>, StoreError>;
+
+    /// Whether it can write, now and whenever that changes.
+    fn health(&self) -> watch::Receiver<Health>;
+
+    /// Writes what is queued and lets go of the storage. Every later write answers [`StoreError::Closed`].
+    async fn close(&self);
+}
+
+/// The right to settle one run. Made by a store only.
+#[derive(Debug)]
+#[must_use = "a claim that is not settled leaves its task working"]
+pub struct Claim {
+    task: Arc<Task>,
+}
+
+impl Claim {
+    fn new(task: Arc<Task>) -> Self {
+        Self { task }
+    }
+
+    /// The task as it was claimed.
+    #[must_use]
+    pub fn task(&self) -> &Arc<Task> {
+        &self.task
+    }
+}
+
+/// What became of a claim.
+#[derive(Debug)]
+#[must_use = "a claim that is not settled leaves its task working"]
+pub enum Claimed {
+    /// The run is the caller's.
+    Started(Claim),
+    /// Nothing has changed.
+    Refused(Refused),
+}
+
+/// What became of any other move.
+#[derive(Debug)]
+pub enum Moved {
+    /// The record as it is now.
+    Done(Arc<Task>),
+    /// Nothing has changed.
+    Refused(Refused),
+}
+
+impl From<Moved> for Claimed {
+    fn from(moved: Moved) -> Self {
+        match moved {
+            Moved::Done(task) => Self::Started(Claim::new(task)),
+            Moved::Refused(refused) => Self::Refused(refused),
+        }
+    }
+}
+
+/// A move that is not legal now.
+#[derive(Debug, Clone)]
+pub struct Refused {
+    /// Why.
+    pub reason: Refusal,
+    /// The record that stands in the way; none where the id is unknown.
+    pub task: Option<Arc<Task>>,
+}
+
+impl Refused {
+    fn new(reason: Refusal, current: Option<Arc<Task>>) -> Self {
+        Self { reason, task: current.filter(|task| task.state != State::Absent) }
+    }
+}
+
+/// A run whose outcome could not be written.
+#[derive(Debug)]
+pub struct Unsettled {
+    /// To settle it with, later.
+    pub claim: Claim,
+    /// Its last attempt.
+    pub attempt: Attempt,
+    /// What its handler gave back.
+    pub output: Option<Output>,
+    /// Why not now.
+    pub error: StoreError,
+}
+
+/// A store that did not do what it was asked. Each variant is a fact that a caller can act on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Nothing was changed; the same call may succeed later (no space left, a disk that refuses writes).
+    #[error("the store cannot write now: {0}")]
+    Unavailable(String),
+    /// More changes wait for a commit than the config allows; nothing was changed.
+    #[error("too many changes wait for the disk")]
+    Busy,
+    /// The disk did not confirm a write. What it holds is unknown until it is opened again, so nothing is tried again.
+    #[error("the store has stopped for good: {0}")]
+    Dead(String),
+    /// [`Store::close`] was called.
+    #[error("the store is closed")]
+    Closed,
+    /// A record could not be read.
+    #[error("the store cannot be read: {0}")]
+    Unreadable(String),
+}
+
+/// Whether a store can write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// As far as is known.
+    Writable,
+    /// Not now; it tries again by itself.
+    Unavailable(String),
+    /// Not until it is opened again.
+    Dead(String),
+}
+
+/// How many tasks are in each state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// By handler.
+    pub by_handler: BTreeMap<HandlerName, StateCounts>,
+    /// The task that has been working for longest.
+    pub oldest_working: Option<Arc<Task>>,
+}
+
+/// How many tasks are in each visible state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StateCounts {
+    /// Tasks with a run under way.
+    pub working: u64,
+    /// Tasks that have succeeded.
+    pub success: u64,
+    /// Tasks whose last run failed.
+    pub failed: u64,
+}
+
+impl Counts {
+    /// Over all handlers.
+    #[must_use]
+    pub fn total(&self) -> StateCounts {
+        self.by_handler.values().fold(StateCounts::default(), |sum, one| StateCounts {
+            working: sum.working + one.working,
+            success: sum.success + one.success,
+            failed: sum.failed + one.failed,
+        })
+    }
+}
+
+impl StateCounts {
+    /// The count of this state; none for one that callers do not see.
+    fn of(&mut self, state: StateName) -> Option<&mut u64> {
+        match state {
+            StateName::Working => Some(&mut self.working),
+            StateName::Success => Some(&mut self.success),
+            StateName::Failed => Some(&mut self.failed),
+            StateName::Absent => None,
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! A store that is durable on one machine: two SQLite files in one folder.
+//!
+//! `journal.db` takes every change, many in one commit and one fsync; `archive.db` takes settled tasks later, in
+//! batches, one row a task. What has not moved to the archive is in memory too (the hot tier), so that most answers
+//! touch no disk, and memory holds what is recent, not what was ever seen.
+//!
+//! ```text
+//! claim, settle, … -> queue -> writer thread: check, append, commit, publish, answer
+//!                              archiver thread: oldest settled tasks -> archive -> out of memory -> out of journal
+//! get, list        -> memory, then reader threads on the archive
+//! ```
+//!
+//! Invariant: a task is in memory unless it is settled and in the archive. Every settled task that entered its state
+//! at or before `archived_to` is in the archive; replaying the journal over that is idempotent.
+
+mod archive;
+mod archiver;
+mod checkpoint;
+mod folder;
+mod journal;
+mod reader;
+mod recovery;
+mod row;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use async_trait::async_trait;
+use tokio::sync::{oneshot, watch};
+
+use self::archiver::Archiver;
+use self::folder::Folder;
+use self::reader::Readers;
+use self::writer::{Request, Writer};
+use super::table::Table;
+use super::{Claim, Claimed, Counts, Health, Moved, Page, Query, Refused, Store, StoreError, Unsettled};
+use crate::task::{Attempt, Change, Output, Start, State, Task, TaskId};
+
+/// The limits of an [`EmbeddedStore`].
+#[derive(Debug, Clone)]
+pub struct EmbeddedOptions {
+    /// Settled tasks that stay in memory; older ones are read from the archive.
+    pub hot_tasks: usize,
+    /// Bytes of their inputs and outputs that stay in memory.
+    pub hot_bytes: usize,
+    /// The most changes in one commit.
+    pub batch_max: usize,
+    /// The most changes that wait for a commit; more are refused with [`StoreError::Busy`].
+    pub queue_max: usize,
+}
+
+impl Default for EmbeddedOptions {
+    fn default() -> Self {
+        Self { hot_tasks: 20_000, hot_bytes: 128 << 20, batch_max: 1024, queue_max: 65_536 }
+    }
+}
+
+/// Why a folder cannot be opened as a store.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error("the data folder {} is in use by {holder}; stop it, or choose another folder", path.display())]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+        /// Who has it, as far as is known.
+        holder: String,
+    },
+    /// It cannot be made, or written to.
+    #[error(
+        "the data folder {} cannot be used: {source}; it has to be a folder that this user may write to",
+        path.display()
+    )]
+    NotUsable {
+        /// The folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// It was written by a version with another format.
+    #[error("{} has format {found}; this version reads format {known}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What it has.
+        found: i64,
+        /// What is known here.
+        known: i64,
+    },
+    /// SQLite cannot read or write one of the files.
+    #[error("{} cannot be opened: {source}", path.display())]
+    Database {
+        /// The file or folder.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+}
+
+/// Keeps records in a folder. Open in one process at a time. Dropping it closes it.
+#[derive(Debug)]
+pub struct EmbeddedStore {
+    table: Arc<Table>,
+    requests: SyncSender<Request>,
+    readers: Readers,
+    health: watch::Receiver<Health>,
+    threads: Arc<Mutex<Option<Threads>>>,
+}
+
+/// What ends when the store is closed, in this order.
+#[derive(Debug)]
+struct Threads {
+    requests: SyncSender<Request>,
+    writer: JoinHandle<()>,
+    archiver: JoinHandle<()>,
+    _folder: Folder,
+}
+
+impl EmbeddedStore {
+    /// Opens the folder, or makes it, and replays what its journal holds. Blocks: call it outside of async code.
+    ///
+    /// # Errors
+    /// [`OpenError`]; what the folder holds is left as it was.
+    pub fn open(path: &Path, options: &EmbeddedOptions) -> Result<Self, OpenError> {
+        let folder = Folder::open(path)?;
+        let (journal, archive) = (folder.journal()?, folder.archive()?);
+        let table = Arc::new(Table::default());
+        let failed = |source| OpenError::Database { path: path.to_owned(), source };
+        let lookup = folder.reader().map_err(failed)?;
+        let recovered = recovery::replay(&journal, &lookup, &table).map_err(failed)?;
+        let readers = Readers::start(&folder).map_err(failed)?;
+
+        let health = Arc::new(watch::Sender::new(Health::Writable));
+        let (requests, queue) = mpsc::sync_channel(options.queue_max);
+        let (wake, awakened) = mpsc::sync_channel(1);
+        let archiver =
+            Archiver::new(archive, Arc::clone(&table), requests.clone(), Arc::clone(&health), options);
+        let writer =
+            Writer::new(journal, lookup, Arc::clone(&table), recovered, Arc::clone(&health), options);
+        let threads = Threads {
+            requests: requests.clone(),
+            writer: spawn("store-writer", move || writer.run(&queue, &wake)),
+            archiver: spawn("store-archiver", move || archiver.run(&awakened)),
+            _folder: folder,
+        };
+        let threads = Arc::new(Mutex::new(Some(threads)));
+        Ok(Self { table, requests, readers, health: health.subscribe(), threads })
+    }
+
+    async fn change(&self, id: &TaskId, change: Change) -> Result<Moved, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let request = Request::Change { id: id.clone(), change, answer };
+        self.requests.try_send(request).map_err(|error| match error {
+            TrySendError::Full(_) => StoreError::Busy,
+            TrySendError::Disconnected(_) => StoreError::Closed,
+        })?;
+        answered.await.unwrap_or(Err(StoreError::Closed))
+    }
+}
+
+impl Threads {
+    fn end(self) {
+        // An error means that the writer has ended already, which is what is wanted.
+        let _ = self.requests.send(Request::Close);
+        for thread in [self.writer, self.archiver] {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the store panicked");
+            }
+        }
+    }
+}
+
+fn end(threads: &Mutex<Option<Threads>>) {
+    let running = threads.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(threads) = running {
+        threads.end();
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    #[expect(clippy::expect_used, reason = "a process that cannot start a thread cannot start")]
+    std::thread::Builder::new().name(name.to_owned()).spawn(run).expect("a thread starts")
+}
+
+impl Drop for EmbeddedStore {
+    fn drop(&mut self) {
+        end(&self.threads);
+    }
+}
+
+#[async_trait]
+impl Store for EmbeddedStore {
+    async fn claim(&self, id: &TaskId, start: Start) -> Result<Claimed, StoreError> {
+        // What everybody can see already needs no turn of the writer.
+        if let Some(task) = self.table.get(id).filter(|task| task.state != State::Absent)
+            && let Err(reason) = Task::may_claim(Some(&task), &start)
+        {
+            return Ok(Claimed::Refused(Refused::new(reason, Some(task))));
+        }
+        self.change(id, Change::Claim(start)).await.map(Claimed::from)
+    }
+
+    async fn settle(
+        &self,
+        claim: Claim,
+        attempt: Attempt,
+        output: Option<Output>,
+    ) -> Result<Moved, Box<Unsettled>> {
+        let change = Change::Settle { run: claim.task.run, attempt: attempt.clone(), output: output.clone() };
+        match self.change(&claim.task.id, change).await {
+            Ok(moved) => Ok(moved),
+            Err(error) => Err(Box::new(Unsettled { claim, attempt, output, error })),
+        }
+    }
+
+    async fn revoke(&self, id: &TaskId) -> Result<Moved, StoreError> {
+        self.change(id, Change::Revoke).await
+    }
+
+    async fn forget(&self, id: &TaskId) -> Result<Moved, StoreError> {
+        self.change(id, Change::Forget).await
+    }
+
+    async fn get(&self, id: &TaskId) -> Result<Option<Arc<Task>>, StoreError> {
+        let task = match self.table.get(id) {
+            Some(task) => Some(task),
+            None => {
+                let id = id.clone();
+                self.readers.read(move |archive| archive.get(&id)).await?.map(Arc::new)
+            }
+        };
+        Ok(task.filter(|task| task.state != State::Absent))
+    }
+
+    async fn list(&self, query: &Query) -> Result<Page, StoreError> {
+        loop {
+            if let Some(page) = self.table.page_without_archive(query) {
+                return Ok(page);
+            }
+            let query_of_archive = query.clone();
+            let cold = self.readers.read(move |archive| archive.page(&query_of_archive)).await?;
+            if let Some(page) = self.table.page(query, cold) {
+                return Ok(page);
+            }
+        }
+    }
+
+    fn counts(&self) -> Counts {
+        self.table.counts()
+    }
+
+    async fn recover(&self) -> Result<Vec<Claim>, StoreError> {
+        Ok(self.table.working().into_iter().map(Claim::new).collect())
+    }
+
+    fn health(&self) -> watch::Receiver<Health> {
+        self.health.clone()
+    }
+
+    async fn close(&self) {
+        let threads = Arc::clone(&self.threads);
+        // An error means that the runtime is going down, and then the drop closes it.
+        let _ = tokio::task::spawn_blocking(move || end(&threads)).await;
+    }
+}

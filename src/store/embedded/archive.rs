@@ -1,0 +1,171 @@
+//! `archive.db`: settled tasks, one row each, in the order in which they entered their state.
+//!
+//! The key is that place, so that a batch is appended; an id is found by its unique index, the tasks of a state by
+//! theirs, whose entries are in the order of the key too.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension as _};
+
+use super::checkpoint::Checkpoints;
+use super::row;
+use crate::store::table::{Cold, EXAMINED_MAX};
+use crate::store::{Order, Query, StateCounts};
+use crate::task::{HandlerName, StateName, Task, TaskId};
+
+/// A row without its payload, with its index entries, roughly.
+const ROW_BYTES: usize = 500;
+
+/// The one connection that writes.
+#[derive(Debug)]
+pub(super) struct Archive {
+    connection: Connection,
+    checkpoints: Checkpoints,
+}
+
+/// A connection that reads.
+#[derive(Debug)]
+pub(super) struct ArchiveReader {
+    connection: Connection,
+}
+
+impl Archive {
+    pub(super) fn schema() -> String {
+        format!(
+            "CREATE TABLE tasks (entered INTEGER PRIMARY KEY, {});
+             CREATE UNIQUE INDEX tasks_by_id ON tasks (id);
+             CREATE INDEX tasks_by_state ON tasks (state);
+             CREATE TABLE counts (handler TEXT NOT NULL, state TEXT NOT NULL, tasks INTEGER NOT NULL,
+                                  PRIMARY KEY (handler, state)) WITHOUT ROWID;
+             CREATE TABLE progress (archived_to INTEGER NOT NULL);
+             INSERT INTO progress VALUES (0);",
+            row::DECLARED
+        )
+    }
+
+    pub(super) fn new(connection: Connection) -> Self {
+        Self { connection, checkpoints: Checkpoints::default() }
+    }
+
+    /// Takes settled tasks in, each in place of an older record of its id, and notes how far the archive is complete.
+    /// Durable on return; nothing has changed after an error.
+    pub(super) fn add(&mut self, tasks: &[Arc<Task>], archived_to: u64) -> rusqlite::Result<()> {
+        let transaction = self.connection.transaction()?;
+        let mut bytes = 0;
+        {
+            let mut displace =
+                transaction.prepare_cached("DELETE FROM tasks WHERE id = ? RETURNING handler, state")?;
+            let mut insert = transaction.prepare_cached(
+                "INSERT INTO tasks (entered, id, handler, run, revision, revoked, state, since, detail, input, output) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            )?;
+            let mut count = transaction.prepare_cached(
+                "INSERT INTO counts VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET tasks = tasks + ?3",
+            )?;
+            let mut changes: HashMap<(String, String), i64> = HashMap::new();
+            for task in tasks {
+                let displaced = displace
+                    .query_row([task.id.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+                    .optional()?;
+                if let Some(key) = displaced {
+                    *changes.entry(key).or_default() -= 1;
+                }
+                row::bind(&mut insert, task, true)?;
+                insert.raw_execute()?;
+                let key = (task.handler.as_str().to_owned(), task.state_name().as_str().to_owned());
+                *changes.entry(key).or_default() += 1;
+                bytes += task.payload_bytes() + ROW_BYTES;
+            }
+            for ((handler, state), change) in changes {
+                count.execute((handler, state, change))?;
+            }
+            transaction.prepare_cached("UPDATE progress SET archived_to = ?")?.execute([archived_to])?;
+        }
+        transaction.commit()?;
+        self.checkpoints.note(bytes);
+        Ok(())
+    }
+
+    /// Copies the write-ahead log back when it is time. An error says nothing about what was committed.
+    pub(super) fn checkpoint(&mut self) -> rusqlite::Result<()> {
+        self.checkpoints.run(&self.connection)
+    }
+}
+
+impl ArchiveReader {
+    pub(super) fn new(connection: Connection) -> Self {
+        Self { connection }
+    }
+
+    /// The whole record of an id, also of one that is absent.
+    pub(super) fn get(&self, id: &TaskId) -> rusqlite::Result<Option<Task>> {
+        let sql = select(", input, output FROM tasks WHERE id = ?");
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        statement.query_row([id.as_str()], |row| Ok(row::read_whole(row)?.0)).optional()
+    }
+
+    /// How far the archive is complete.
+    pub(super) fn archived_to(&self) -> rusqlite::Result<u64> {
+        self.connection.prepare_cached("SELECT archived_to FROM progress")?.query_row([], |row| row.get(0))
+    }
+
+    /// How many tasks of each handler are in each state.
+    pub(super) fn counts(&self) -> rusqlite::Result<HashMap<HandlerName, StateCounts>> {
+        let mut statement = self.connection.prepare("SELECT handler, state, tasks FROM counts")?;
+        let mut rows = statement.query([])?;
+        let mut counts: HashMap<HandlerName, StateCounts> = HashMap::new();
+        while let Some(row) = rows.next()? {
+            let (handler, state, tasks): (String, String, u64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let Ok(handler) = handler.parse() else { continue };
+            let state = StateName::VISIBLE.into_iter().find(|name| name.as_str() == state);
+            let counts = counts.entry(handler).or_default();
+            if let Some(count) = state.and_then(|state| counts.of(state)) {
+                *count = tasks;
+            }
+        }
+        Ok(counts)
+    }
+
+    /// What the archive has for this page, as it is at one moment: at most one task more than the page takes.
+    pub(super) fn page(&self, query: &Query) -> rusqlite::Result<Cold> {
+        let snapshot = self.connection.unchecked_transaction()?;
+        let mut cold = Cold { archived_to: self.archived_to()?, ..Cold::default() };
+        let state = match (query.filter.admits(StateName::Success), query.filter.admits(StateName::Failed)) {
+            (true, true) => "",
+            (true, false) => "AND state = 'success'",
+            (false, true) => "AND state = 'failed'",
+            (false, false) => return Ok(cold),
+        };
+        let (compare, order, from) = match query.order {
+            Order::Ascending => (">", "ASC", query.after.unwrap_or(0)),
+            Order::Descending => ("<", "DESC", query.after.unwrap_or(i64::MAX.unsigned_abs())),
+        };
+        let sql = select(&format!(
+            " FROM tasks WHERE entered {compare} ? {state} ORDER BY entered {order} LIMIT {EXAMINED_MAX}"
+        ));
+        {
+            let mut statement = self.connection.prepare_cached(&sql)?;
+            let mut rows = statement.query([from])?;
+            let mut examined = 0;
+            while let Some(row) = rows.next()? {
+                let task = row::read(row)?;
+                examined += 1;
+                let place = task.entered;
+                if query.filter.matches(&task) {
+                    cold.tasks.push(Arc::new(task));
+                }
+                if cold.tasks.len() > query.limit || examined == EXAMINED_MAX {
+                    cold.cut_at = Some(place);
+                    break;
+                }
+            }
+        }
+        snapshot.commit()?;
+        Ok(cold)
+    }
+}
+
+fn select(rest: &str) -> String {
+    format!("SELECT {}{rest}", row::COLUMNS)
+}

@@ -1,0 +1,103 @@
+//! The thread that moves settled tasks from memory and journal into the archive, oldest first.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::archive::Archive;
+use super::writer::{Request, health_after};
+use super::{EmbeddedOptions, Health};
+use crate::store::table::Table;
+
+/// The most tasks in one batch: its commit shares the disk with the journal's.
+const BATCH_MAX: usize = 500;
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub(super) struct Archiver {
+    archive: Archive,
+    table: Arc<Table>,
+    writer: SyncSender<Request>,
+    health: Arc<watch::Sender<Health>>,
+    limits: Limits,
+}
+
+/// How much stays in memory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    tasks: usize,
+    bytes: usize,
+}
+
+impl Limits {
+    pub(super) fn new(options: &EmbeddedOptions) -> Self {
+        Self { tasks: options.hot_tasks, bytes: options.hot_bytes }
+    }
+
+    /// How many tasks go at once.
+    fn batch(self) -> usize {
+        (self.tasks / 8).clamp(1, BATCH_MAX)
+    }
+
+    /// Whether there is a batch to archive.
+    pub(super) fn are_passed(self, table: &Table) -> bool {
+        let (tasks, bytes) = table.settled();
+        tasks >= self.tasks + self.batch() || bytes > self.bytes
+    }
+}
+
+impl Archiver {
+    pub(super) fn new(
+        archive: Archive,
+        table: Arc<Table>,
+        writer: SyncSender<Request>,
+        health: Arc<watch::Sender<Health>>,
+        options: &EmbeddedOptions,
+    ) -> Self {
+        Self { archive, table, writer, health, limits: Limits::new(options) }
+    }
+
+    /// Runs until the writer has ended.
+    pub(super) fn run(mut self, awakened: &Receiver<()>) {
+        let mut pause = None;
+        loop {
+            let woken = match pause {
+                None => awakened.recv().map_err(|_closed| RecvTimeoutError::Disconnected),
+                Some(pause) => awakened.recv_timeout(pause),
+            };
+            if woken == Err(RecvTimeoutError::Disconnected) {
+                return;
+            }
+            pause = match self.archive_all() {
+                Ok(()) => None,
+                Err(error) => {
+                    tracing::warn!(%error, "settled tasks stay in memory: the archive cannot be written");
+                    if let health @ Health::Dead(_) = health_after(&error) {
+                        self.health.send_replace(health);
+                        return;
+                    }
+                    Some(pause.map_or(PAUSE_MIN, |pause: Duration| (pause * 2).min(PAUSE_MAX)))
+                }
+            };
+        }
+    }
+
+    fn archive_all(&mut self) -> rusqlite::Result<()> {
+        while self.limits.are_passed(&self.table) {
+            let batch = self.table.oldest_settled(self.limits.batch());
+            let Some(last) = batch.last() else { return Ok(()) };
+            let archived_to = last.entered;
+            self.archive.add(&batch, archived_to)?;
+            self.table.evict(&batch, archived_to);
+            let archived = batch.iter().map(|task| (task.id.clone(), task.entered)).collect();
+            if self.writer.send(Request::Archived(archived)).is_err() {
+                return Ok(());
+            }
+            self.archive.checkpoint()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,108 @@
+//! The data folder: its lock, and its two files with their formats.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::OpenError;
+use super::archive::{Archive, ArchiveReader};
+use super::journal::Journal;
+
+/// The format of both files, in SQLite's `user_version`.
+const FORMAT: i64 = 1;
+/// "task", in SQLite's `application_id`: the file says whose it is.
+const APPLICATION_ID: i64 = 0x7461_736b;
+/// How long a connection waits for a lock that another tool holds on a file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An open data folder. The lock is the operating system's: it goes with the process, also after `kill -9`.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Folder {
+    pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
+        let not_usable = |source| OpenError::NotUsable { path: path.to_owned(), source };
+        fs::create_dir_all(path).map_err(not_usable)?;
+        let lock_path = path.join("lock");
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&lock_path)
+            .map_err(not_usable)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(OpenError::InUse { path: path.to_owned(), holder: holder(&lock_path) });
+            }
+            Err(TryLockError::Error(error)) => return Err(not_usable(error)),
+        }
+        lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())).map_err(not_usable)?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    pub(super) fn journal(&self) -> Result<Journal, OpenError> {
+        self.database("journal.db", &Journal::schema()).map(Journal::new)
+    }
+
+    pub(super) fn archive(&self) -> Result<Archive, OpenError> {
+        self.database("archive.db", &Archive::schema()).map(Archive::new)
+    }
+
+    /// A connection that only reads the archive.
+    pub(super) fn reader(&self) -> rusqlite::Result<ArchiveReader> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(self.path.join("archive.db"), flags)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        Ok(ArchiveReader::new(connection))
+    }
+
+    fn database(&self, name: &str, schema: &str) -> Result<Connection, OpenError> {
+        let path = self.path.join(name);
+        let failed = |source| OpenError::Database { path: path.clone(), source };
+        let connection = Connection::open(&path).map_err(failed)?;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+        let found: i64 =
+            connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
+        if found != 0 && found != FORMAT {
+            return Err(OpenError::Format { path, found, known: FORMAT });
+        }
+        // A commit returns when its frames and the fsync are through. Checkpoints are ours to call, because SQLite's
+        // own ones would swallow the error of a failed fsync.
+        connection
+            .execute_batch(
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;",
+            )
+            .map_err(failed)?;
+        if found == 0 {
+            let setup = format!(
+                "BEGIN IMMEDIATE; {schema} PRAGMA application_id = {APPLICATION_ID}; \
+                 PRAGMA user_version = {FORMAT}; COMMIT;"
+            );
+            connection.execute_batch(&setup).map_err(failed)?;
+            sync_folder(&self.path)
+                .map_err(|source| OpenError::NotUsable { path: self.path.clone(), source })?;
+        }
+        Ok(connection)
+    }
+}
+
+/// Makes new files in the folder, and the folder itself, outlive a power cut.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let path = path.canonicalize()?;
+    File::open(&path)?.sync_all()?;
+    path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+}
+
+/// Who holds the lock, for people.
+fn holder(lock: &Path) -> String {
+    let pid = fs::read_to_string(lock).ok().and_then(|text| text.trim().parse::<u32>().ok());
+    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+}

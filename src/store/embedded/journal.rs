@@ -1,0 +1,112 @@
+//! `journal.db`: every change as a row, in order, until the archive holds what it led to.
+
+use rusqlite::Connection;
+
+use super::checkpoint::Checkpoints;
+use super::row;
+use crate::task::Task;
+
+#[derive(Debug)]
+pub(super) struct Journal {
+    connection: Connection,
+    checkpoints: Checkpoints,
+}
+
+/// A row of the journal: a change, as the task is after it.
+#[derive(Debug)]
+pub(super) struct Entry<T> {
+    pub(super) seq: u64,
+    pub(super) task: T,
+    /// Whether the row stands for itself; otherwise an earlier row of the id holds the input.
+    pub(super) is_whole: bool,
+}
+
+impl Journal {
+    pub(super) fn schema() -> String {
+        format!(
+            "CREATE TABLE journal (seq INTEGER PRIMARY KEY, entered INTEGER NOT NULL, {});",
+            row::DECLARED
+        )
+    }
+
+    pub(super) fn new(connection: Connection) -> Self {
+        Self { connection, checkpoints: Checkpoints::default() }
+    }
+
+    /// Appends the entries and deletes the rows that nobody needs, in one commit that is durable on return. Nothing
+    /// is changed after an error, unless it is the error of the commit's own fsync: then it is unknown.
+    pub(super) fn commit<'a>(
+        &mut self,
+        entries: impl Iterator<Item = Entry<&'a Task>>,
+        dead: impl Iterator<Item = u64>,
+    ) -> rusqlite::Result<()> {
+        let connection = &self.connection;
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let written = write(connection, entries, dead);
+        let committed = written.and_then(|bytes| {
+            connection.prepare_cached("COMMIT")?.execute([])?;
+            Ok(bytes)
+        });
+        match committed {
+            Ok(bytes) => {
+                self.checkpoints.note(bytes);
+                Ok(())
+            }
+            Err(error) => {
+                if !connection.is_autocommit() {
+                    connection.execute_batch("ROLLBACK")?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Copies the write-ahead log back when it is time. An error says nothing about what was committed.
+    pub(super) fn checkpoint(&mut self) -> rusqlite::Result<()> {
+        self.checkpoints.run(&self.connection)
+    }
+
+    /// A durable write that changes nothing: it fails while the disk does not take any.
+    pub(super) fn probe(&mut self) -> rusqlite::Result<()> {
+        self.connection.execute_batch("BEGIN IMMEDIATE; PRAGMA user_version = 1; COMMIT;")
+    }
+
+    /// Every row, in order.
+    pub(super) fn replay(&self, mut each: impl FnMut(Entry<Task>)) -> rusqlite::Result<()> {
+        let sql = format!("SELECT {}, input, output, seq FROM journal ORDER BY seq", row::COLUMNS);
+        let mut statement = self.connection.prepare(&sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let (task, is_whole) = row::read_whole(row)?;
+            each(Entry { seq: row.get(row::BOUND)?, task, is_whole });
+        }
+        Ok(())
+    }
+}
+
+/// Returns roughly how many bytes it wrote.
+fn write<'a>(
+    connection: &Connection,
+    entries: impl Iterator<Item = Entry<&'a Task>>,
+    dead: impl Iterator<Item = u64>,
+) -> rusqlite::Result<usize> {
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO journal (entered, id, handler, run, revision, revoked, state, since, detail, input, output, seq) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )?;
+    let mut bytes = 0;
+    for Entry { seq, task, is_whole } in entries {
+        row::bind(&mut insert, task, is_whole)?;
+        insert.raw_bind_parameter(row::BOUND + 1, seq)?;
+        insert.raw_execute()?;
+        bytes += task.payload_bytes() + ROW_BYTES;
+    }
+    let mut delete = connection.prepare_cached("DELETE FROM journal WHERE seq = ?")?;
+    for seq in dead {
+        delete.execute([seq])?;
+    }
+    Ok(bytes)
+}
+
+/// A row without its payload, roughly.
+const ROW_BYTES: usize = 300;

@@ -1,0 +1,68 @@
+//! Threads that read the archive for answers that memory does not have.
+
+use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::oneshot;
+
+use super::archive::ArchiveReader;
+use super::folder::Folder;
+use super::spawn;
+use crate::store::StoreError;
+
+/// How many reads run at once.
+const THREADS: usize = 2;
+/// How many reads may wait.
+const QUEUE_MAX: usize = 8_192;
+
+type Read = Box<dyn FnOnce(&ArchiveReader) + Send>;
+
+#[derive(Debug)]
+pub(super) struct Readers {
+    reads: SyncSender<Read>,
+}
+
+impl Readers {
+    /// Each thread has a connection of its own, and ends when this is dropped.
+    pub(super) fn start(folder: &Folder) -> rusqlite::Result<Self> {
+        let (reads, queue) = mpsc::sync_channel(QUEUE_MAX);
+        let queue = Arc::new(Mutex::new(queue));
+        for _ in 0..THREADS {
+            let archive = folder.reader()?;
+            let queue = Arc::clone(&queue);
+            spawn("store-reader", move || serve(&archive, &queue));
+        }
+        Ok(Self { reads })
+    }
+
+    /// Runs `read` on one of the threads.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&ArchiveReader) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let job: Read = Box::new(move |archive| {
+            // An error means that nobody waits any more.
+            let _ = answer.send(read(archive));
+        });
+        self.reads.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => StoreError::Busy,
+            TrySendError::Disconnected(_) => StoreError::Closed,
+        })?;
+        match answered.await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(error)) => Err(StoreError::Unreadable(error.to_string())),
+            Err(_) => Err(StoreError::Unreadable("the read was cut off".to_owned())),
+        }
+    }
+}
+
+fn serve(archive: &ArchiveReader, queue: &Mutex<Receiver<Read>>) {
+    loop {
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        match next {
+            Ok(read) => read(archive),
+            Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What opening finds: the archive's counts, and the journal replayed on top of them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::archive::ArchiveReader;
+use super::journal::{Entry, Journal};
+use super::row;
+use crate::store::table::{Move, Table};
+use crate::task::{Task, TaskId};
+
+/// What the writer goes on from.
+#[derive(Debug, Default)]
+pub(super) struct Recovered {
+    /// The number of the last change.
+    pub(super) seq: u64,
+    /// The rows of the journal that each task in memory needs.
+    pub(super) live: HashMap<TaskId, Vec<u64>>,
+    /// The rows that nobody needs.
+    pub(super) dead: Vec<u64>,
+}
+
+/// One id in the journal.
+struct Found {
+    task: Task,
+    rows: Vec<u64>,
+    first_revision: u64,
+}
+
+/// Fills the table.
+pub(super) fn replay(
+    journal: &Journal,
+    archive: &ArchiveReader,
+    table: &Table,
+) -> rusqlite::Result<Recovered> {
+    let archived_to = archive.archived_to()?;
+    let mut recovered = Recovered { seq: archived_to, ..Recovered::default() };
+    let mut found: HashMap<TaskId, Found> = HashMap::new();
+    let mut incomplete = None;
+    journal.replay(|Entry { seq, mut task, is_whole }| {
+        recovered.seq = recovered.seq.max(seq);
+        match found.get_mut(&task.id) {
+            Some(known) => {
+                if is_whole {
+                    recovered.dead.append(&mut known.rows);
+                } else {
+                    task.input.bytes = known.task.input.bytes.clone();
+                }
+                known.rows.push(seq);
+                known.task = task;
+            }
+            None if is_whole => {
+                let first_revision = task.revision;
+                found.insert(task.id.clone(), Found { task, rows: vec![seq], first_revision });
+            }
+            None => incomplete = Some(task.id),
+        }
+    })?;
+    if let Some(id) = incomplete {
+        return Err(row::foreign(9, format!("the journal lacks the row that holds the input of {id}")));
+    }
+
+    table.start_from(archive.counts()?, archived_to);
+    let mut moves = Vec::new();
+    for (id, Found { task, rows, first_revision }) in found {
+        let last = rows.last().copied().unwrap_or_default();
+        if !task.is_working() && last <= archived_to {
+            recovered.dead.extend(rows);
+            continue;
+        }
+        let is_perhaps_archived =
+            first_revision > 1 || rows.first().is_some_and(|first| *first <= archived_to);
+        let previous = if is_perhaps_archived { archive.get(&id)?.map(Arc::new) } else { None };
+        moves.push(Move { previous, next: Arc::new(task) });
+        recovered.live.insert(id, rows);
+    }
+    table.publish(&moves, recovered.seq);
+    Ok(recovered)
+}

@@ -1,0 +1,290 @@
+//! The one thread that decides and writes changes: it takes all that is queued, checks each against the state before
+//! it, appends those that are legal in one commit, shows them, and only then answers everybody.
+//!
+//! Invariant: nothing is shown or answered before it is durable; after an error nothing is shown at all.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::ErrorCode;
+use rusqlite::ffi;
+use tokio::sync::{oneshot, watch};
+
+use super::archive::ArchiveReader;
+use super::archiver::Limits;
+use super::journal::{Entry, Journal};
+use super::recovery::Recovered;
+use super::{EmbeddedOptions, Health};
+use crate::store::table::{Move, Table};
+use crate::store::{Moved, Refused, StoreError};
+use crate::task::{Change, Stamp, Task, TaskId};
+
+/// How long the queue is empty before the writer tidies up.
+const IDLE: Duration = Duration::from_millis(100);
+/// The most rows deleted by one commit besides twice what it appends, and when idle.
+const DELETED_MIN: usize = 16;
+const DELETED_IDLE: usize = 10_000;
+
+/// What a change comes to.
+type Decided = Result<Moved, StoreError>;
+
+/// What the writer is asked for.
+#[derive(Debug)]
+pub(super) enum Request {
+    Change {
+        id: TaskId,
+        change: Change,
+        answer: oneshot::Sender<Decided>,
+    },
+    /// The archive holds these ids as they were at that place; their rows up to it are dead.
+    Archived(Vec<(TaskId, u64)>),
+    Close,
+}
+
+#[derive(Debug)]
+pub(super) struct Writer {
+    journal: Journal,
+    archive: ArchiveReader,
+    table: Arc<Table>,
+    health: Arc<watch::Sender<Health>>,
+    seq: u64,
+    /// The rows of the journal that each task in memory needs, in order.
+    live: HashMap<TaskId, Vec<u64>>,
+    /// The rows to delete.
+    dead: VecDeque<u64>,
+    batch_max: usize,
+    limits: Limits,
+}
+
+/// The changes of one commit.
+#[derive(Debug, Default)]
+struct Batch {
+    moves: Vec<Move>,
+    /// Beside `moves`: whether the row stands for itself.
+    are_whole: Vec<bool>,
+    /// The ids of `moves`, as they will be.
+    pending: HashMap<TaskId, Arc<Task>>,
+    answers: Vec<(oneshot::Sender<Decided>, Decided)>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        journal: Journal,
+        archive: ArchiveReader,
+        table: Arc<Table>,
+        recovered: Recovered,
+        health: Arc<watch::Sender<Health>>,
+        options: &EmbeddedOptions,
+    ) -> Self {
+        let Recovered { seq, live, dead } = recovered;
+        let limits = Limits::new(options);
+        Self {
+            journal,
+            archive,
+            table,
+            health,
+            seq,
+            live,
+            dead: dead.into(),
+            batch_max: options.batch_max,
+            limits,
+        }
+    }
+
+    /// Runs until it is told to close, or nobody is left to tell it.
+    pub(super) fn run(mut self, queue: &Receiver<Request>, wake_archiver: &SyncSender<()>) {
+        loop {
+            let first = match self.next(queue) {
+                Ok(request) => request,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.tidy();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let mut batch = Batch::default();
+            let mut is_closing = self.take(&mut batch, first);
+            while !is_closing && batch.answers.len() < self.batch_max {
+                let Ok(request) = queue.try_recv() else { break };
+                is_closing = self.take(&mut batch, request);
+            }
+            self.commit(batch);
+            if self.limits.are_passed(&self.table) {
+                // An error means that it is awake already, or has ended and said why.
+                let _ = wake_archiver.try_send(());
+            }
+            if is_closing {
+                return;
+            }
+        }
+    }
+
+    fn next(&self, queue: &Receiver<Request>) -> Result<Request, RecvTimeoutError> {
+        let is_tidy = self.dead.is_empty() && *self.health.borrow() == Health::Writable;
+        if is_tidy {
+            queue.recv().map_err(|_closed| RecvTimeoutError::Disconnected)
+        } else {
+            queue.recv_timeout(IDLE)
+        }
+    }
+
+    /// Decides one request. Returns whether it was the last.
+    fn take(&mut self, batch: &mut Batch, request: Request) -> bool {
+        match request {
+            Request::Change { id, change, answer } => {
+                let decided = self.decide(batch, &id, change);
+                batch.answers.push((answer, decided));
+                false
+            }
+            Request::Archived(tasks) => {
+                for (id, place) in tasks {
+                    self.bury(&id, place);
+                }
+                false
+            }
+            Request::Close => true,
+        }
+    }
+
+    fn decide(&self, batch: &mut Batch, id: &TaskId, change: Change) -> Decided {
+        let previous = match batch.pending.get(id) {
+            Some(task) => Some(Arc::clone(task)),
+            None => match self.table.get(id) {
+                Some(task) => Some(task),
+                None => {
+                    let archived = self.archive.get(id);
+                    archived.map_err(|error| StoreError::Unreadable(error.to_string()))?.map(Arc::new)
+                }
+            },
+        };
+        let has_input_before = matches!(change, Change::Settle { .. });
+        let stamp = Stamp { seq: self.seq + batch.moves.len() as u64 + 1, at: Timestamp::now() };
+        match Task::after(previous.as_deref(), id, change, stamp) {
+            Ok(next) => {
+                let next = Arc::new(next);
+                batch.are_whole.push(!has_input_before || next.input.bytes.is_empty());
+                batch.pending.insert(next.id.clone(), Arc::clone(&next));
+                batch.moves.push(Move { previous, next: Arc::clone(&next) });
+                Ok(Moved::Done(next))
+            }
+            Err(reason) => Ok(Moved::Refused(Refused::new(reason, previous))),
+        }
+    }
+
+    fn commit(&mut self, batch: Batch) {
+        let Batch { moves, are_whole, answers, pending: _ } = batch;
+        match self.write(&moves, &are_whole) {
+            Ok(()) => {
+                self.table.publish(&moves, self.seq);
+                for (answer, decided) in answers {
+                    // An error means that nobody waits any more.
+                    let _ = answer.send(decided);
+                }
+            }
+            Err(error) => {
+                for (answer, _) in answers {
+                    let _ = answer.send(Err(error.clone()));
+                }
+                return;
+            }
+        }
+        if let Err(error) = self.journal.checkpoint() {
+            // What was committed stands; the error is kept in the health.
+            let _ = self.note(Err(error));
+        }
+    }
+
+    fn write(&mut self, moves: &[Move], are_whole: &[bool]) -> Result<(), StoreError> {
+        if let Health::Dead(reason) = &*self.health.borrow() {
+            return Err(StoreError::Dead(reason.clone()));
+        }
+        if moves.is_empty() {
+            return Ok(());
+        }
+        let seqs = self.seq + 1..;
+        let entries = moves.iter().zip(are_whole).zip(seqs.clone()).map(|((one, is_whole), seq)| Entry {
+            seq,
+            task: &*one.next,
+            is_whole: *is_whole,
+        });
+        let deleted = self.dead.len().min(2 * moves.len() + DELETED_MIN);
+        let committed = self.journal.commit(entries, self.dead.iter().take(deleted).copied());
+        self.note(committed)?;
+
+        self.dead.drain(..deleted);
+        for ((one, is_whole), seq) in moves.iter().zip(are_whole).zip(seqs) {
+            let rows = self.live.entry(one.next.id.clone()).or_default();
+            if *is_whole {
+                self.dead.extend(rows.drain(..));
+            }
+            rows.push(seq);
+        }
+        self.seq += moves.len() as u64;
+        Ok(())
+    }
+
+    /// Without requests: deletes rows, and finds out whether the disk takes writes again.
+    fn tidy(&mut self) {
+        let committed = match &*self.health.borrow() {
+            Health::Dead(_) => {
+                self.dead.clear();
+                return;
+            }
+            Health::Writable | Health::Unavailable(_) => {
+                let deleted = self.dead.len().min(DELETED_IDLE);
+                if deleted == 0 {
+                    self.journal.probe()
+                } else {
+                    let dead = self.dead.iter().take(deleted).copied();
+                    self.journal.commit(std::iter::empty(), dead).map(|()| drop(self.dead.drain(..deleted)))
+                }
+            }
+        };
+        // The error is kept in the health.
+        let _ = self.note(committed);
+    }
+
+    /// Marks the rows of an id up to a place as dead.
+    fn bury(&mut self, id: &TaskId, place: u64) {
+        let Some(rows) = self.live.get_mut(id) else { return };
+        let alive = rows.split_off(rows.partition_point(|row| *row <= place));
+        self.dead.extend(std::mem::replace(rows, alive));
+        if rows.is_empty() {
+            self.live.remove(id);
+        }
+    }
+
+    /// Keeps the health in step with what the last commit came to.
+    fn note(&self, committed: rusqlite::Result<()>) -> Result<(), StoreError> {
+        let health = committed.map_or_else(|error| health_after(&error), |()| Health::Writable);
+        self.health.send_if_modified(|now| {
+            let is_change = *now != health;
+            if is_change {
+                tracing::warn!(before = ?now, now = ?health, "the store's health has changed");
+                *now = health.clone();
+            }
+            is_change
+        });
+        match health {
+            Health::Writable => Ok(()),
+            Health::Unavailable(reason) => Err(StoreError::Unavailable(reason)),
+            Health::Dead(reason) => Err(StoreError::Dead(reason)),
+        }
+    }
+}
+
+/// What a failed write means for the next ones. A failed fsync is final: the kernel may have dropped the pages, so a
+/// second fsync that succeeds would prove nothing. So is a file that is damaged.
+pub(super) fn health_after(error: &rusqlite::Error) -> Health {
+    let is_fsync = |code| matches!(code, ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC);
+    let is_damage = |code| matches!(code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase);
+    match error.sqlite_error() {
+        Some(cause) if is_fsync(cause.extended_code) || is_damage(cause.code) => {
+            Health::Dead(error.to_string())
+        }
+        _ => Health::Unavailable(error.to_string()),
+    }
+}

@@ -1,0 +1,78 @@
+//! A store that forgets everything at exit: for tests, trials, and what need not outlive the process.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::table::{Cold, Table};
+use super::{Claim, Claimed, Counts, Health, Moved, Page, Query, Store, StoreError, Unsettled};
+use crate::task::{Attempt, Change, Output, Start, State, Task, TaskId};
+
+/// Keeps records in memory only. Every call answers at once, and none fails.
+#[derive(Debug)]
+pub struct MemoryStore {
+    table: Table,
+    health: watch::Sender<Health>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { table: Table::default(), health: watch::Sender::new(Health::Writable) }
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn claim(&self, id: &TaskId, start: Start) -> Result<Claimed, StoreError> {
+        Ok(Claimed::from(self.table.change(id, Change::Claim(start))))
+    }
+
+    async fn settle(
+        &self,
+        claim: Claim,
+        attempt: Attempt,
+        output: Option<Output>,
+    ) -> Result<Moved, Box<Unsettled>> {
+        let run = claim.task.run;
+        Ok(self.table.change(&claim.task.id, Change::Settle { run, attempt, output }))
+    }
+
+    async fn revoke(&self, id: &TaskId) -> Result<Moved, StoreError> {
+        Ok(self.table.change(id, Change::Revoke))
+    }
+
+    async fn forget(&self, id: &TaskId) -> Result<Moved, StoreError> {
+        Ok(self.table.change(id, Change::Forget))
+    }
+
+    async fn get(&self, id: &TaskId) -> Result<Option<Arc<Task>>, StoreError> {
+        Ok(self.table.get(id).filter(|task| task.state != State::Absent))
+    }
+
+    async fn list(&self, query: &Query) -> Result<Page, StoreError> {
+        Ok(self.table.page(query, Cold::default()).unwrap_or_default())
+    }
+
+    fn counts(&self) -> Counts {
+        self.table.counts()
+    }
+
+    async fn recover(&self) -> Result<Vec<Claim>, StoreError> {
+        Ok(self.table.working().into_iter().map(Claim::new).collect())
+    }
+
+    fn health(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
+    }
+
+    async fn close(&self) {}
+}

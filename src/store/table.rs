@@ -1,0 +1,295 @@
+//! The containers in memory: a record by id, and the tasks of each state in the order in which they entered it.
+//!
+//! A status reads `records` alone and waits for nobody. A list holds `order` for reading, a change holds it for
+//! writing, so that a page shows one moment; nothing is awaited meanwhile.
+//!
+//! Invariant: `records` and `order` hold the same tasks whenever `order` is not held for writing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use jiff::Timestamp;
+
+use super::{Counts, Moved, Order, Page, Query, Refused, StateCounts};
+use crate::task::{Change, HandlerName, Stamp, StateName, Task, TaskId};
+
+/// The most tasks that one page looks at; a filter that matches little gives short pages instead of long waits.
+pub(super) const EXAMINED_MAX: usize = 10_000;
+
+const STATES: [StateName; 4] = [StateName::Working, StateName::Success, StateName::Failed, StateName::Absent];
+
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    records: scc::HashMap<TaskId, Arc<Task>>,
+    order: RwLock<Ordered>,
+}
+
+#[derive(Debug, Default)]
+struct Ordered {
+    working: BTreeMap<u64, Arc<Task>>,
+    success: BTreeMap<u64, Arc<Task>>,
+    failed: BTreeMap<u64, Arc<Task>>,
+    absent: BTreeMap<u64, Arc<Task>>,
+    /// Of all tasks, also of those that are not in memory.
+    counts: HashMap<HandlerName, StateCounts>,
+    /// The number of the last change.
+    seq: u64,
+    /// Every settled task up to here is in the archive, and not here.
+    archived_to: u64,
+    /// Bytes of input and output of the settled tasks.
+    settled_bytes: usize,
+}
+
+/// A change that has happened.
+#[derive(Debug)]
+pub(super) struct Move {
+    /// The record before, in memory or not; none for an id that was never seen.
+    pub(super) previous: Option<Arc<Task>>,
+    pub(super) next: Arc<Task>,
+}
+
+/// A part of the list that is not in memory.
+#[derive(Debug, Default)]
+pub(super) struct Cold {
+    /// What matches, in the order of the query.
+    pub(super) tasks: Vec<Arc<Task>>,
+    /// The last place that was looked at, where there is more behind it.
+    pub(super) cut_at: Option<u64>,
+    /// How far the archive was complete when this was read.
+    pub(super) archived_to: u64,
+}
+
+impl Table {
+    /// The record, also one that is [`StateName::Absent`].
+    pub(super) fn get(&self, id: &TaskId) -> Option<Arc<Task>> {
+        self.records.read_sync(id, |_, task| Arc::clone(task))
+    }
+
+    /// Decides and makes a change at once, for a store that keeps nothing else.
+    pub(super) fn change(&self, id: &TaskId, change: Change) -> Moved {
+        let mut order = self.write();
+        let previous = self.get(id);
+        let stamp = Stamp { seq: order.seq + 1, at: Timestamp::now() };
+        match Task::after(previous.as_deref(), id, change, stamp) {
+            Ok(next) => {
+                let next = Arc::new(next);
+                self.replace(&mut order, &Move { previous, next: Arc::clone(&next) });
+                order.seq = stamp.seq;
+                Moved::Done(next)
+            }
+            Err(reason) => Moved::Refused(Refused::new(reason, previous)),
+        }
+    }
+
+    /// Shows changes that are durable now, in their order; `seq` is the number of the last one.
+    pub(super) fn publish(&self, moves: &[Move], seq: u64) {
+        let mut order = self.write();
+        for one in moves {
+            self.replace(&mut order, one);
+        }
+        order.seq = seq;
+    }
+
+    /// Starts with what an archive holds: its counts, and how far it is complete.
+    pub(super) fn start_from(&self, counts: HashMap<HandlerName, StateCounts>, archived_to: u64) {
+        let mut order = self.write();
+        order.counts = counts;
+        order.archived_to = archived_to;
+    }
+
+    fn replace(&self, order: &mut Ordered, Move { previous, next }: &Move) {
+        let displaced = self.records.upsert_sync(next.id.clone(), Arc::clone(next));
+        if let Some(old) = displaced {
+            order.take(&old);
+        }
+        if let Some(previous) = previous {
+            order.count(previous, |count| count.saturating_sub(1));
+        }
+        order.count(next, |count| count + 1);
+        order.put(Arc::clone(next));
+    }
+
+    /// How many settled tasks are in memory, and the bytes they hold.
+    pub(super) fn settled(&self) -> (usize, usize) {
+        let order = self.read();
+        (order.success.len() + order.failed.len() + order.absent.len(), order.settled_bytes)
+    }
+
+    /// The settled tasks that have been so for longest, oldest first.
+    pub(super) fn oldest_settled(&self, max: usize) -> Vec<Arc<Task>> {
+        let order = self.read();
+        let states = [&order.success, &order.failed, &order.absent];
+        let mut oldest: Vec<_> = states.iter().flat_map(|tasks| tasks.iter().take(max)).collect();
+        oldest.sort_unstable_by_key(|(place, _)| **place);
+        oldest.into_iter().take(max).map(|(_, task)| Arc::clone(task)).collect()
+    }
+
+    /// Lets go of settled tasks that the archive holds now, except those that have moved on since.
+    pub(super) fn evict(&self, archived: &[Arc<Task>], archived_to: u64) {
+        let mut order = self.write();
+        for task in archived {
+            let is_same = |now: &mut Arc<Task>| Arc::ptr_eq(now, task);
+            if self.records.remove_if_sync(&task.id, is_same).is_some() {
+                order.take(task);
+            }
+        }
+        order.archived_to = order.archived_to.max(archived_to);
+    }
+
+    /// Every task that is working.
+    pub(super) fn working(&self) -> Vec<Arc<Task>> {
+        self.read().working.values().map(Arc::clone).collect()
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        let order = self.read();
+        Counts {
+            by_handler: order.counts.iter().map(|(name, counts)| (name.clone(), *counts)).collect(),
+            oldest_working: order.working.values().next().map(Arc::clone),
+        }
+    }
+
+    /// The page from memory alone, if nothing in the archive can belong on it.
+    pub(super) fn page_without_archive(&self, query: &Query) -> Option<Page> {
+        let order = self.read();
+        let is_settled = query.filter.admits(StateName::Success) || query.filter.admits(StateName::Failed);
+        let covers = |place: u64| place >= order.archived_to;
+        if !is_settled || order.archived_to == 0 {
+            return Some(order.merged(query, Vec::new(), None));
+        }
+        match query.order {
+            Order::Ascending => {
+                query.after.is_some_and(covers).then(|| order.merged(query, Vec::new(), None))
+            }
+            Order::Descending => {
+                let page = order.merged(query, Vec::new(), None);
+                page.next.is_some_and(covers).then_some(page)
+            }
+        }
+    }
+
+    /// The page of memory and archive together. None when memory has let go of tasks since the archive was read.
+    pub(super) fn page(&self, query: &Query, cold: Cold) -> Option<Page> {
+        let order = self.read();
+        if cold.archived_to < order.archived_to {
+            return None;
+        }
+        // The archive may hold newer batches that are still in memory too, and older records of ids that have moved on.
+        let is_cold =
+            |task: &Arc<Task>| task.entered <= order.archived_to && !self.records.contains_sync(&task.id);
+        let tasks = cold.tasks.into_iter().filter(is_cold).collect();
+        Some(order.merged(query, tasks, cold.cut_at))
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Ordered> {
+        self.order.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Ordered> {
+        self.order.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ordered {
+    fn of(&self, state: StateName) -> &BTreeMap<u64, Arc<Task>> {
+        match state {
+            StateName::Working => &self.working,
+            StateName::Success => &self.success,
+            StateName::Failed => &self.failed,
+            StateName::Absent => &self.absent,
+        }
+    }
+
+    fn of_mut(&mut self, state: StateName) -> &mut BTreeMap<u64, Arc<Task>> {
+        match state {
+            StateName::Working => &mut self.working,
+            StateName::Success => &mut self.success,
+            StateName::Failed => &mut self.failed,
+            StateName::Absent => &mut self.absent,
+        }
+    }
+
+    fn put(&mut self, task: Arc<Task>) {
+        if !task.is_working() {
+            self.settled_bytes += task.payload_bytes();
+        }
+        self.of_mut(task.state_name()).insert(task.entered, task);
+    }
+
+    fn take(&mut self, task: &Task) {
+        if !task.is_working() {
+            self.settled_bytes -= task.payload_bytes();
+        }
+        self.of_mut(task.state_name()).remove(&task.entered);
+    }
+
+    fn count(&mut self, task: &Task, change: impl FnOnce(u64) -> u64) {
+        let counts = match self.counts.get_mut(&task.handler) {
+            Some(counts) => counts,
+            None => self.counts.entry(task.handler.clone()).or_default(),
+        };
+        if let Some(count) = counts.of(task.state_name()) {
+            *count = change(*count);
+        }
+    }
+
+    /// Merges what is in memory with `cold`, both in the order of the query, up to the place where `cold` was cut.
+    fn merged(&self, query: &Query, cold: Vec<Arc<Task>>, cut_at: Option<u64>) -> Page {
+        let is_within = |place: u64| cut_at.is_none_or(|cut| !query.order.is_before(cut, place));
+        let mut heads: Vec<_> = STATES
+            .into_iter()
+            .filter(|state| query.filter.admits(*state))
+            .map(|state| walk(self.of(state), query).peekable())
+            .collect();
+        let mut cold = cold.into_iter().peekable();
+        let mut page = Page::default();
+        let mut last = None;
+        for _ in 0..EXAMINED_MAX {
+            if page.tasks.len() == query.limit {
+                break;
+            }
+            let hot = heads
+                .iter_mut()
+                .filter_map(|head| head.peek().map(|(place, _)| **place).map(|place| (place, head)))
+                .reduce(|a, b| if query.order.is_before(b.0, a.0) { b } else { a })
+                .filter(|(place, _)| is_within(*place));
+            let next = match (hot, cold.peek()) {
+                (Some((place, _)), Some(task)) if query.order.is_before(task.entered, place) => cold.next(),
+                (Some((_, head)), _) => head.next().map(|(_, task)| Arc::clone(task)),
+                (None, Some(_)) => cold.next(),
+                (None, None) => {
+                    page.next = cut_at;
+                    return page;
+                }
+            };
+            let Some(task) = next else { break };
+            last = Some(task.entered);
+            if query.filter.matches(&task) {
+                page.tasks.push(task);
+            }
+        }
+        let is_more =
+            cold.peek().is_some() || cut_at.is_some() || heads.iter_mut().any(|h| h.peek().is_some());
+        page.next = if is_more { last.or(query.after) } else { None };
+        page
+    }
+}
+
+/// The tasks of one state behind the query's cursor, in its order.
+fn walk<'a>(
+    tasks: &'a BTreeMap<u64, Arc<Task>>,
+    query: &Query,
+) -> Box<dyn Iterator<Item = (&'a u64, &'a Arc<Task>)> + 'a> {
+    let after = query.after;
+    match query.order {
+        Order::Ascending => {
+            let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+            Box::new(tasks.range((start, Bound::Unbounded)))
+        }
+        Order::Descending => {
+            let end = after.map_or(Bound::Unbounded, Bound::Excluded);
+            Box::new(tasks.range((Bound::Unbounded, end)).rev())
+        }
+    }
+}
