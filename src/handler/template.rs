@@ -54,10 +54,14 @@ impl Template {
         &self.text
     }
 
-    /// Whether it holds no variable, so that every attempt renders it alike.
+    /// What every attempt renders it to; none where that differs, since it holds a variable.
     #[must_use]
-    pub fn is_constant(&self) -> bool {
-        self.pieces.iter().all(|piece| matches!(piece, Piece::Literal(_)))
+    pub fn constant(&self) -> Option<&str> {
+        match &*self.pieces {
+            [] => Some(""),
+            [Piece::Literal(text)] => Some(text),
+            _ => None,
+        }
     }
 
     /// Whether everything it can render to may be the value of a header: visible ASCII, spaces and tabs. What the
@@ -72,20 +76,17 @@ impl Template {
 
     /// The text for one attempt; borrowed where it holds no variable.
     pub(super) fn render(&self, values: &Values<'_>) -> Cow<'_, str> {
-        match &*self.pieces {
-            [] => Cow::Borrowed(""),
-            [Piece::Literal(text)] => Cow::Borrowed(text),
-            pieces => {
-                let mut rendered = String::with_capacity(self.text.len() + 32);
-                for piece in pieces {
-                    match piece {
-                        Piece::Literal(text) => rendered.push_str(text),
-                        Piece::Variable(variable) => variable.push_to(&mut rendered, values),
-                    }
-                }
-                Cow::Owned(rendered)
+        if let Some(text) = self.constant() {
+            return Cow::Borrowed(text);
+        }
+        let mut rendered = String::with_capacity(self.text.len() + 32);
+        for piece in &self.pieces {
+            match piece {
+                Piece::Literal(text) => rendered.push_str(text),
+                Piece::Variable(variable) => variable.push_to(&mut rendered, values),
             }
         }
+        Cow::Owned(rendered)
     }
 }
 
@@ -233,7 +234,10 @@ mod tests {
     fn a_text_without_variables_is_not_copied() {
         let id = "a".parse().unwrap();
         let template = "constant".parse::<Template>().unwrap();
-        assert!(template.is_constant());
-        assert!(matches!(template.render(&Values { id: &id, run: 1, attempt: 1 }), Cow::Borrowed("constant")));
+        assert_eq!(template.constant(), Some("constant"));
+        assert!(matches!(
+            template.render(&Values { id: &id, run: 1, attempt: 1 }),
+            Cow::Borrowed("constant")
+        ));
     }
 }

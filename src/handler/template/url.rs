@@ -145,7 +145,9 @@ fn scheme(text: &str) -> Result<(Scheme, &str), InvalidTemplate> {
 
 fn authority(text: &str) -> Result<Authority, InvalidTemplate> {
     if text.contains(['{', '}']) {
-        return Err(invalid("no variable may stand in the host or port of a url; put it behind the first `/`"));
+        return Err(invalid(
+            "no variable may stand in the host or port of a url; put it behind the first `/`",
+        ));
     }
     if text.contains('@') {
         return Err(invalid("no user or password may stand in a url, which is shown; send a header instead"));
@@ -158,7 +160,9 @@ fn authority(text: &str) -> Result<Authority, InvalidTemplate> {
         return Err(invalid("the port of the url is no number from 1 to 65535"));
     }
     if !is_host(host) {
-        return Err(invalid("the url has no valid host; give a name, an IPv4 address or an IPv6 address in []"));
+        return Err(invalid(
+            "the url has no valid host; give a name, an IPv4 address or an IPv6 address in []",
+        ));
     }
     Authority::from_str(text).map_err(|error| InvalidTemplate(format!("the host of the url: {error}")))
 }
@@ -218,7 +222,9 @@ fn check_literal(literal: &str) -> Result<(), InvalidTemplate> {
             '%' => {
                 let digits = literal.get(at + 1..at + 3).unwrap_or_default();
                 if digits.len() != 2 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-                    return Err(invalid("a `%` in the url has no two hexadecimal digits; a `%` itself is %25"));
+                    return Err(invalid(
+                        "a `%` in the url has no two hexadecimal digits; a `%` itself is %25",
+                    ));
                 }
             }
             _ if c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@/?".contains(c) => (),
@@ -255,7 +261,10 @@ mod tests {
         let marks = "a_~@=+,:.-Z9";
         assert_eq!(rendered("http://h/x/{id}/y", marks), "http://h/x/a_~@=+,:.-Z9/y");
         assert_eq!(rendered("http://h/x?q={id}&r=/", marks), "http://h/x?q=a_~%40%3D%2B%2C%3A.-Z9&r=/");
-        assert_eq!(rendered("https://h:8443/{id}/{run}?{id}={attempt}", "a+b"), "https://h:8443/a+b/7?a%2Bb=2");
+        assert_eq!(
+            rendered("https://h:8443/{id}/{run}?{id}={attempt}", "a+b"),
+            "https://h:8443/a+b/7?a%2Bb=2"
+        );
     }
 
     #[test]
