@@ -16,7 +16,7 @@ use super::client::Client;
 const START_MAX: Duration = Duration::from_secs(30);
 
 /// A running service with a folder of its own. Dropping it kills it.
-pub struct TestServer {
+pub(crate) struct TestServer {
     folder: TempDir,
     child: Child,
     base: String,
@@ -25,50 +25,59 @@ pub struct TestServer {
 
 impl TestServer {
     /// Starts with this config file, on the embedded store.
-    pub fn start(config: &str) -> Self {
+    pub(crate) fn start(config: &str) -> Self {
         let folder = TempDir::new().expect("a folder");
         std::fs::write(folder.path().join("config.toml"), config).expect("a config file");
         let (child, base, log) = launch(folder.path());
         Self { folder, child, base, log }
     }
 
-    pub fn base(&self) -> &str {
+    pub(crate) fn base(&self) -> &str {
         &self.base
     }
 
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::new(&self.base)
     }
 
-    pub fn data(&self) -> std::path::PathBuf {
+    pub(crate) fn data(&self) -> std::path::PathBuf {
         self.folder.path().join("data")
     }
 
     /// What the process has logged.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.log.lock().expect("the log").clone()
     }
 
     /// `kill -9`.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().expect("a process to kill");
         self.child.wait().expect("its end");
     }
 
     /// Starts again on the same data. The port is another one.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         assert!(self.child.try_wait().expect("its state").is_some(), "it still runs");
         (self.child, self.base, self.log) = launch(self.folder.path());
     }
 
     /// Asks it to stop, as `docker stop` does.
-    pub fn terminate(&self) {
+    pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// `kill -9`, without waiting for the end.
+    pub(crate) fn kill_now(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id");
-        kill_process(pid, Signal::TERM).expect("a signal");
+        kill_process(pid, signal).expect("a signal");
     }
 
     /// Waits for its end.
-    pub fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         self.child.wait().expect("its end")
     }
 }
