@@ -13,7 +13,7 @@ use std::fmt;
 use std::pin::pin;
 use std::time::Duration;
 
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, Request};
 
 use self::answer::Answer;
@@ -27,7 +27,7 @@ const TASK_RUN: HeaderName = HeaderName::from_static("task-run");
 const TASK_ATTEMPT: HeaderName = HeaderName::from_static("task-attempt");
 const OUR_USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("task-recorder/", env!("CARGO_PKG_VERSION")));
-/// Headers of every call: the three of the task, content type and user agent; hyper adds length and host.
+/// Headers of every call: the three of the task, content type and user agent, length and host.
 const OWN_HEADERS: usize = 7;
 
 /// What to call, and which answers are a success.
@@ -50,7 +50,6 @@ pub struct WebhookSettings {
 }
 
 /// A handler that calls a URL.
-#[derive(Debug)]
 pub struct Webhook {
     settings: WebhookSettings,
     headers: Vec<(HeaderName, Value)>,
@@ -58,7 +57,6 @@ pub struct Webhook {
 }
 
 /// The value of a configured header.
-#[derive(Debug)]
 enum Value {
     /// The same for every call.
     Constant(HeaderValue),
@@ -163,6 +161,12 @@ impl Webhook {
                 .map_err(|_invalid| "the media type of the input is no header value".to_owned())?;
             headers.insert(CONTENT_TYPE, value);
         }
+        if task.input.bytes.is_empty()
+            && matches!(self.settings.method, Method::POST | Method::PUT | Method::PATCH)
+        {
+            // hyper states the length of a body, but not that there is none; some receivers insist on it (411).
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         let id = HeaderValue::from_str(values.id.as_str())
             .map_err(|_invalid| "the id is no header value".to_owned())?;
         headers.insert(TASK_ID, id);
@@ -198,6 +202,13 @@ fn sensitive(text: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Webhook").field(&self.settings).finish()
+    }
+}
+
+/// Without the values of the headers, which may be secret.
 impl fmt::Debug for WebhookSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
