@@ -64,8 +64,12 @@
 //! 8. Effects are honest: what may have had an effect says `in_doubt`, and does not run again by itself.
 
 pub mod api;
+pub mod cli;
+pub mod config;
+pub mod exit;
 pub mod handler;
 pub mod recorder;
 pub mod server;
 pub mod store;
 pub mod task;
+pub mod telemetry;

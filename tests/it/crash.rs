@@ -83,7 +83,10 @@ async fn nothing_that_was_answered_is_lost_by_kill_9_under_load() {
     for round in 1..=4 {
         // A few that never end, so that some are certainly in flight.
         for number in 0..5 {
-            receiver.on(&format!("hang-{round}-{number}"), [Behaviour::AnswerAfter(gate.clone(), Answer::of(200))]);
+            receiver.on(
+                &format!("hang-{round}-{number}"),
+                [Behaviour::AnswerAfter(gate.clone(), Answer::of(200))],
+            );
             let path = format!("/tasks/hang-{round}-{number}");
             assert_eq!(server.client().post(&path, "").await.status, 202);
             told.accepted.lock().unwrap().insert(format!("hang-{round}-{number}"));
@@ -123,7 +126,10 @@ async fn nothing_that_was_answered_is_lost_by_kill_9_under_load() {
         match task["state"].as_str() {
             Some("success") => assert_eq!(receiver.count(id), 1, "{id} succeeded"),
             Some("failed") => {
-                assert_eq!((&task["error"]["kind"], &task["in_doubt"]), (&"interrupted".into(), &true.into()));
+                assert_eq!(
+                    (&task["error"]["kind"], &task["in_doubt"]),
+                    (&"interrupted".into(), &true.into())
+                );
                 interrupted += 1;
             }
             other => panic!("{id} is {other:?}"),
@@ -135,7 +141,7 @@ async fn nothing_that_was_answered_is_lost_by_kill_9_under_load() {
     assert_eq!(stats["tasks"]["success"], records.len() - interrupted);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stop_lets_runs_end_and_records_the_rest() {
     let receiver = Receiver::start().await;
     let mut server = TestServer::start(&config(&receiver).replace("[server]", "[server]\ngrace = \"1s\""));

@@ -33,7 +33,10 @@ async fn ten_thousand_ids_run_once_each_and_the_failed_ones_once_more() {
     assert!(ids.iter().all(|id| receiver.count(id) == 1), "an id ran twice");
 
     let stats = client.get("/stats").await.json();
-    assert_eq!(stats["tasks"], serde_json::json!({"working": 0, "success": IDS * 9 / 10, "failed": IDS / 10}));
+    assert_eq!(
+        stats["tasks"],
+        serde_json::json!({"working": 0, "success": IDS * 9 / 10, "failed": IDS / 10})
+    );
     let failed = listed(&client, "failed").await;
     assert_eq!(failed, ids.iter().step_by(10).cloned().collect());
     assert_eq!(listed(&client, "success").await.len(), IDS * 9 / 10);

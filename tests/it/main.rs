@@ -1,11 +1,7 @@
 //! All tests that go through sockets, processes and files, in one binary.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "in a test that is how it fails"
-)]
-
+mod crash;
 mod handlers;
+mod http;
+mod load;
 mod support;

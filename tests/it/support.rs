@@ -1,6 +1,8 @@
 //! What several tests need.
 
+pub(crate) mod client;
 pub(crate) mod receiver;
+pub(crate) mod server;
 
 use std::time::Duration;
 

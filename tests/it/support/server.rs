@@ -128,8 +128,8 @@ fn launch(folder: &Path) -> (Child, String, Arc<Mutex<String>>) {
 fn collect(stdout: ChildStdout, log: &Mutex<String>, found: &mpsc::Sender<String>) {
     for line in BufReader::new(stdout).lines().map_while(Result::ok) {
         let entry: Value = serde_json::from_str(&line).unwrap_or_default();
-        if entry["fields"]["message"] == "listening" {
-            let address = entry["fields"]["listen"].as_str().unwrap_or_default().to_owned();
+        if entry["message"] == "listening" {
+            let address = entry["listen"].as_str().unwrap_or_default().to_owned();
             let _ = found.send(address);
         }
         let _ = writeln!(log.lock().expect("the log"), "{line}");
