@@ -32,7 +32,7 @@ const PING_EVERY: Duration = Duration::from_secs(10);
 pub(super) type Client = legacy::Client<Connector, Payload>;
 
 /// A client with its own pool. It follows no redirect, uses no proxy, and asks for no compression.
-pub(super) fn client(connect_timeout: Duration) -> Client {
+pub(super) fn client(call_timeout: Duration) -> Client {
     let mut tcp = HttpConnector::new_with_resolver(Resolver);
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -52,7 +52,7 @@ pub(super) fn client(connect_timeout: Duration) -> Client {
         .pool_idle_timeout(POOL_IDLE)
         .http2_keep_alive_interval(PING_EVERY)
         .http2_keep_alive_timeout(PING_EVERY)
-        .build(Connector { https, timeout: connect_timeout })
+        .build(Connector { https, timeout: call_timeout.saturating_mul(2) })
 }
 
 /// Why there is no connection. Nothing was sent in any case.
@@ -76,7 +76,8 @@ pub(super) enum NotConnected {
 #[derive(Debug, Clone)]
 pub(super) struct Connector {
     https: HttpsConnector<Tcp>,
-    /// The pool goes on connecting in the background where another call got a free connection meanwhile; this bounds it.
+    /// The pool goes on connecting in the background where a call got a free connection meanwhile; this bounds it.
+    /// Longer than any call waits, whose own deadline decides.
     timeout: Duration,
 }
 

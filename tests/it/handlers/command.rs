@@ -67,7 +67,7 @@ async fn arguments_are_rendered_one_by_one_and_no_shell_sees_them() {
 async fn the_environment_is_the_allowed_part_and_the_task() {
     let folder = tempfile::tempdir().unwrap();
     let handler = command(CommandSettings {
-        env: vec!["CARGO_PKG_NAME".to_owned(), "NOT_SET_ANYWHERE".to_owned()],
+        env: vec!["PATH".to_owned(), "NOT_SET_ANYWHERE".to_owned()],
         cwd: Some(folder.path().to_owned()),
         ..settings(&["env"])
     });
@@ -77,8 +77,8 @@ async fn the_environment_is_the_allowed_part_and_the_task() {
         lines.sort();
         lines
     };
-    let name = format!("CARGO_PKG_NAME={}", std::env::var("CARGO_PKG_NAME").unwrap());
-    assert_eq!(run(None).await, [&name, "TASK_ATTEMPT=4", "TASK_ID=t", "TASK_RUN=1"]);
+    let path = format!("PATH={}", std::env::var("PATH").unwrap());
+    assert_eq!(run(None).await, [&path, "TASK_ATTEMPT=4", "TASK_ID=t", "TASK_RUN=1"]);
     assert_eq!(run(Some("a/b; c=d")).await.get(3).unwrap(), "TASK_INPUT_TYPE=a/b; c=d");
 
     let outcome = run_in(folder.path()).await;
