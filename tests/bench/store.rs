@@ -8,6 +8,8 @@
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
     reason = "a bench prints, and stops when it cannot go on"
 )]
 

@@ -113,12 +113,13 @@ async fn nothing_that_was_answered_is_lost_by_kill_9_under_load() {
         .collect();
     assert_eq!(records.len(), everything.text().lines().count(), "an id is listed twice");
 
-    let (accepted, succeeded) = (told.accepted.lock().unwrap(), told.succeeded.lock().unwrap());
+    let accepted = std::mem::take(&mut *told.accepted.lock().unwrap());
+    let succeeded = std::mem::take(&mut *told.succeeded.lock().unwrap());
     assert!(accepted.len() > 4_000 && succeeded.len() > 1_000, "{} {}", accepted.len(), succeeded.len());
-    for id in accepted.iter() {
+    for id in &accepted {
         assert!(records.contains_key(id), "{id} was answered 202 and is lost");
     }
-    for id in succeeded.iter() {
+    for id in &succeeded {
         assert_eq!(records[id]["state"], "success", "{id} was a success");
     }
     let mut interrupted = 0;

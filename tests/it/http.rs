@@ -263,12 +263,8 @@ async fn waiting_ends_with_the_outcome_or_with_the_time() {
     shortened.problem(404, "not-found");
     assert_eq!(client.get("/tasks/slow/status?wait=0").await.json()["state"], "working");
 
-    let waiting = {
-        let client = client.clone();
-        tokio::spawn(async move { client.post("/tasks/slow?wait=50s", "").await })
-    };
-    gate.open();
-    let told = within("the wait to end", waiting).await.unwrap();
+    let waiting = client.post("/tasks/slow?wait=50s", "");
+    let (told, ()) = tokio::join!(within("the wait to end", waiting), async { gate.open() });
     assert_eq!(told.status, 200);
     let body = told.json();
     assert_eq!((&body["state"], &body["launched"]), (&"success".into(), &false.into()));
@@ -378,10 +374,8 @@ async fn raw(server: &TestServer, request: &str) -> String {
 #[tokio::test]
 async fn requests_that_proxies_read_differently_are_refused() {
     let (receiver, server, _client) = start().await;
-    for request in [
-        "POST /tasks/a HTTP/1.1\r\n\r\n",
-        "POST /tasks/a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-    ] {
+    for request in ["POST /tasks/a HTTP/1.1\r\n\r\n", "POST /tasks/a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"]
+    {
         let answer = raw(&server, request).await;
         assert!(answer.starts_with("HTTP/1.1 400 "), "{request:?}: {answer}");
     }

@@ -1,5 +1,14 @@
 //! All tests that go through sockets, processes and files, in one binary.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "in a test that is how it fails, and what it says"
+)]
+
 mod crash;
 mod handlers;
 mod http;

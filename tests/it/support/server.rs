@@ -40,15 +40,6 @@ impl TestServer {
         Client::new(&self.base)
     }
 
-    pub(crate) fn data(&self) -> std::path::PathBuf {
-        self.folder.path().join("data")
-    }
-
-    /// What the process has logged.
-    pub(crate) fn log(&self) -> String {
-        self.log.lock().expect("the log").clone()
-    }
-
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("a process to kill");
