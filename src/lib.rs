@@ -1,4 +1,5 @@
 //! placeholder
 #![allow(missing_docs, clippy::allow_attributes, clippy::allow_attributes_without_reason)]
+pub mod config;
 pub mod handler;
 pub mod task;
