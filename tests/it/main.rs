@@ -2,10 +2,14 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     reason = "in a test that is how it fails"
 )]
 
+mod cli;
+mod config;
+mod config_refused;
 mod handlers;
 mod support;
