@@ -140,6 +140,14 @@ pub enum Fault {
         /// What exactly is wrong, where the rest does not say it.
         why: Option<String>,
     },
+    /// A header that cannot be configured.
+    #[error("`{key}` {why}")]
+    Header {
+        /// The key and the header's name as they were written.
+        key: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// A handler name that is not allowed.
     #[error("`{name}` is no name for a handler: {why}")]
     HandlerName {

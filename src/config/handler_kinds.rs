@@ -4,13 +4,14 @@ use std::fmt::{self, Display};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::HeaderName;
 use toml::Value;
 
-use super::error::Problem;
+use super::error::{Fault, Problem};
 use super::given::Given;
-use super::kind::{Kind, List, Text, Written, all};
+use super::kind::{Kind, List, Text, all};
 use crate::handler::template::Template;
+use crate::handler::webhook::is_reserved;
 
 /// What is printed in place of a secret.
 const MASK: &str = "***";
@@ -19,7 +20,7 @@ const MASK: &str = "***";
 pub(super) struct Argv;
 
 impl Argv {
-    const LIST: List<Text<Written<Template>>> = List {
+    const LIST: List<Text<Template>> = List {
         expected: "the program and its arguments as a list of strings, such as [\"make-report\", \"{id}\"]",
         may_be_empty: false,
         of: Text::new("an argument, with {id}, {run} and {attempt} in it where they are wanted"),
@@ -27,7 +28,7 @@ impl Argv {
 }
 
 impl Kind for Argv {
-    type Value = Vec<Written<Template>>;
+    type Value = Vec<Template>;
 
     fn expected(&self) -> String {
         Self::LIST.expected()
@@ -53,28 +54,8 @@ impl Kind for Argv {
 /// Headers of a request: each name and its value, which may be a secret.
 pub(super) struct Headers;
 
-/// Headers that every call carries already, or that say how it is framed.
-const RESERVED: [&str; 16] = [
-    "connection",
-    "content-length",
-    "expect",
-    "host",
-    "keep-alive",
-    "te",
-    "task-attempt",
-    "task-id",
-    "task-run",
-    "traceparent",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "webhook-id",
-    "webhook-signature",
-    "webhook-timestamp",
-];
-
 impl Kind for Headers {
-    type Value = Vec<(HeaderName, Written<Template>)>;
+    type Value = Vec<(HeaderName, Template)>;
 
     fn expected(&self) -> String {
         "a table of headers, such as { \"X-Shop\" = \"north\" }".to_owned()
@@ -83,14 +64,12 @@ impl Kind for Headers {
     fn parse(&self, given: &Given<'_>) -> Result<Self::Value, Vec<Problem>> {
         let entries = given.entries().ok_or_else(|| given.wrong_secret(self.expected(), None))?;
         let headers = all(entries.iter().map(|(name, value)| header(name, value)))?;
-        let names: Vec<&HeaderName> = headers.iter().map(|(name, _)| name).collect();
-        let is_repeated = |(i, name)| names.iter().take(i).any(|earlier| *earlier == name);
-        let mut pairs = entries.iter().zip(names.iter().copied().enumerate());
-        match pairs.find(|(_, at)| is_repeated(*at)) {
-            Some(((_, value), _)) => Err(value
-                .wrong_secret("each header once", Some("upper and lower case mean the same header".into()))),
-            None => Ok(headers),
+        for (i, ((name, _), (_, given))) in headers.iter().zip(&entries).enumerate() {
+            if headers.iter().take(i).any(|(earlier, _)| earlier == name) {
+                return Err(refused(given, "is there twice: upper and lower case mean the same header"));
+            }
         }
+        Ok(headers)
     }
 
     fn show(&self, value: &Self::Value) -> Value {
@@ -99,20 +78,20 @@ impl Kind for Headers {
     }
 }
 
-fn header(name: &str, value: &Given<'_>) -> Result<(HeaderName, Written<Template>), Vec<Problem>> {
-    const EXPECTED: &str = "a header value: visible ASCII characters and spaces";
-    let because = |expected: &str, why: &str| value.wrong_secret(expected, Some(why.to_owned()));
-    let Ok(header_name) = name.parse::<HeaderName>() else {
-        return Err(because("it under a valid header name", "the name has a character that is not allowed"));
+fn header(name: &str, given: &Given<'_>) -> Result<(HeaderName, Template), Vec<Problem>> {
+    const VALUE: Text<Template> = Text::secret("a header value: visible ASCII characters and spaces");
+    let Ok(name) = name.parse::<HeaderName>() else {
+        return Err(refused(given, "has a character in its name that no header has"));
     };
-    if RESERVED.contains(&header_name.as_str()) {
-        return Err(because("no value for this header", "the service sets it itself"));
+    if is_reserved(&name) {
+        return Err(refused(given, "cannot be set: it belongs to the call itself; remove it"));
     }
-    let template = Text::secret(EXPECTED).parse(value)?;
-    match value.text().map(HeaderValue::from_str) {
-        Some(Ok(_)) => Ok((header_name, template)),
-        Some(Err(_)) | None => Err(because(EXPECTED, "it has another character")),
-    }
+    let value = VALUE.parse(given)?;
+    if value.is_header_value() { Ok((name, value)) } else { Err(given.wrong_secret(VALUE.expected(), None)) }
+}
+
+fn refused(given: &Given<'_>, why: &'static str) -> Vec<Problem> {
+    vec![Problem { place: given.place(), fault: Fault::Header { key: given.key.clone(), why } }]
 }
 
 /// One status, or a range of them.

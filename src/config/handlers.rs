@@ -1,6 +1,5 @@
 //! The handlers of a config: `[handlers.NAME]`.
 
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use regex::bytes::Regex;
 
 use super::error::{Fault, Place};
 use super::handler_kinds::{Argv, Folder, Headers, Statuses, VariableName};
-use super::kind::{Choice, List, Size, Switch, Text, Time, Whole, Written};
+use super::kind::{Choice, List, Size, Switch, Text, Time, Whole};
 use super::reader::Section;
 use super::{SHORTEST, known_keys};
 use crate::handler::command::CommandSettings;
@@ -36,9 +35,9 @@ const INPUT_MAX: Size = Size(0..=64 << 20);
 const OUTPUT_MAX: Size = Size(0..=1 << 20);
 const TIMEOUT: Time = Time(SHORTEST..=Duration::from_hours(24));
 const KILL_AFTER: Time = Time(SHORTEST..=Duration::from_mins(10));
-const URL: Text<Written<UrlTemplate>> =
+const URL: Text<UrlTemplate> =
     Text::secret("an http or https URL, with {id}, {run} and {attempt} only behind its host");
-const PATTERN: Text<Written<Regex>> = Text::new("a regular expression");
+const PATTERN: Text<Regex> = Text::new("a regular expression");
 const FOLDER: Text<Folder> = Text::new("the path of a folder");
 const ENV: List<Text<VariableName>> = List {
     expected: "a list of names of environment variables, such as [\"PATH\", \"HOME\"]",
@@ -98,15 +97,15 @@ fn webhook(section: &mut Section<'_, '_>, output_bytes_max: usize) -> Option<Web
     let method = section.get("method", Method::POST, &Choice(&METHODS));
     let headers = section.get("headers", Vec::new(), &Headers);
     let timeout = section.get("timeout", Duration::from_secs(30), &TIMEOUT);
-    let success: Vec<RangeInclusive<u16>> = section.get("success", vec![200..=299], &Statuses::LIST);
+    let success = section.get("success", vec![200..=299], &Statuses::LIST);
     let success_body = section.optional("success_body", &PATTERN);
     Some(Webhook::new(WebhookSettings {
-        url: url?.value,
+        url: url?,
         method,
-        headers: headers.into_iter().map(|(name, value)| (name, value.value)).collect(),
+        headers,
         timeout,
         success,
-        success_body: success_body.map(|pattern| pattern.value),
+        success_body,
         output_bytes_max,
     }))
 }
@@ -120,7 +119,7 @@ fn command(section: &mut Section<'_, '_>, output_bytes_max: usize) -> Option<Com
     let kill_after = section.get("kill_after", Duration::from_secs(5), &KILL_AFTER);
     let success = section.get("success", vec![0], &EXIT_CODES);
     Some(Command::new(CommandSettings {
-        argv: argv?.into_iter().map(|argument| argument.value).collect(),
+        argv: argv?,
         env: env.into_iter().map(|name| name.0).collect(),
         cwd: cwd.map(|folder| PathBuf::from(folder.0)),
         timeout,

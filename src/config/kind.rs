@@ -1,6 +1,6 @@
 //! The kinds of values that keys take: how each is read, what it may be, how it is written back.
 
-use std::fmt::{self, Display};
+use std::fmt::Display;
 use std::marker::PhantomData;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -185,27 +185,6 @@ impl<T: FromStr<Err: Display> + Display> Kind for Text<T> {
 
     fn show(&self, value: &T) -> Value {
         Value::String(value.to_string())
-    }
-}
-
-/// What a text was read as, together with the text.
-#[derive(Debug, Clone)]
-pub(super) struct Written<T> {
-    pub(super) value: T,
-    text: String,
-}
-
-impl<T: FromStr> FromStr for Written<T> {
-    type Err = T::Err;
-
-    fn from_str(text: &str) -> Result<Self, T::Err> {
-        Ok(Self { value: text.parse()?, text: text.to_owned() })
-    }
-}
-
-impl<T> Display for Written<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
     }
 }
 

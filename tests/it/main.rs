@@ -9,6 +9,9 @@
     reason = "in a test that is how it fails, and what it says"
 )]
 
+mod cli;
+mod config;
+mod config_refused;
 mod crash;
 mod handlers;
 mod http;

@@ -112,7 +112,7 @@ fn launch(folder: &Path) -> (Child, String, Arc<Mutex<String>>) {
     });
     match address.recv_timeout(START_MAX) {
         Ok(address) => (child, format!("http://{address}"), log),
-        Err(_timeout) => panic!("the service did not start:\n{}", log.lock().expect("the log")),
+        Err(error) => panic!("the service did not start ({error}):\n{}", log.lock().expect("the log")),
     }
 }
 
