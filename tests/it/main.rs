@@ -1,1 +1,4 @@
-fn main() {}
+//! One binary for all tests that need more than one module.
+
+mod conformance;
+mod stores;
