@@ -1,4 +1,5 @@
 //! One binary for all tests that need more than one module.
 
 mod conformance;
+mod embedded;
 mod stores;

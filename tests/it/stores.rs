@@ -1,18 +1,21 @@
 //! The stores that the tests run over, and what many of them ask of one.
 
+use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 use task_recorder::store::{
-    Claim, Claimed, EmbeddedOptions, EmbeddedStore, Filter, MemoryStore, Moved, Order, Query, Refused, Store,
+    Claim, Claimed, EmbeddedOptions, EmbeddedStore, Filter, MemoryStore, Moved, OpenError, Order, Query,
+    Refused, StateCounts, Store,
 };
 use task_recorder::task::{
-    Attempt, ErrorKind, Failure, HandlerName, Input, Outcome, Output, Refusal, Start, StateName, Task, TaskId,
+    Attempt, ErrorKind, Failure, HandlerName, Input, Outcome, Output, Refusal, Start, State, StateName, Task,
+    TaskId,
 };
 use tempfile::TempDir;
 
@@ -53,7 +56,7 @@ impl Kind {
             return TestStore { store: Arc::new(MemoryStore::new()), kind: self, folder: None };
         }
         let folder = tempfile::tempdir().unwrap();
-        let store = EmbeddedStore::open(folder.path(), &self.options()).unwrap();
+        let store = open_embedded(folder.path(), &self.options());
         TestStore { store: Arc::new(store), kind: self, folder: Some(folder) }
     }
 }
@@ -87,7 +90,7 @@ impl TestStore {
         let Self { store, kind, folder } = self;
         drop(store);
         let folder = folder.unwrap();
-        let store = EmbeddedStore::open(folder.path(), &kind.options()).unwrap();
+        let store = open_embedded(folder.path(), &kind.options());
         Self { store: Arc::new(store), kind, folder: Some(folder) }
     }
 
@@ -100,6 +103,18 @@ impl TestStore {
                        WHERE state <> 'working'";
         until("the archive has taken the settled tasks", || number(&journal, settled) < hot_tasks + batch)
             .await;
+    }
+}
+
+/// Opens a folder that nobody has open. A process that another test starts at this moment holds the lock too, from
+/// its fork to its exec.
+pub(crate) fn open_embedded(path: &Path, options: &EmbeddedOptions) -> EmbeddedStore {
+    let begun = Instant::now();
+    loop {
+        match EmbeddedStore::open(path, options) {
+            Err(OpenError::InUse { .. }) if begun.elapsed() < PATIENCE => std::thread::yield_now(),
+            opened => return opened.unwrap(),
+        }
     }
 }
 
@@ -248,12 +263,33 @@ pub(crate) async fn list_ids(store: &dyn Store, query: Query) -> Vec<String> {
     list_all(store, query).await.iter().map(|task| task.id.to_string()).collect()
 }
 
+/// How many tasks each handler has in each state, as the lists say; the counts have to say the same.
+pub(crate) async fn assert_counts_agree(store: &dyn Store) -> StateCounts {
+    let mut counted = BTreeMap::<_, StateCounts>::new();
+    for task in list_all(store, query(Filter::default(), Order::Ascending, 1_000)).await {
+        let counts = counted.entry(task.handler.clone()).or_default();
+        match task.state_name() {
+            StateName::Working => counts.working += 1,
+            StateName::Success => counts.success += 1,
+            StateName::Failed => counts.failed += 1,
+            StateName::Absent => panic!("an absent task is listed: {task:?}"),
+        }
+    }
+    let counts = store.counts();
+    let mut by_handler = counts.by_handler.clone();
+    by_handler.retain(|_, counts| *counts != StateCounts::default());
+    assert_eq!(by_handler, counted, "counts and lists");
+    let working = store.list(&query(in_states(&[StateName::Working]), Order::Ascending, 1)).await.unwrap();
+    assert_eq!(counts.oldest_working.as_ref(), working.tasks.first(), "the oldest working task");
+    counts.total()
+}
+
 /// A record without the bytes beside it, which a list leaves out.
 pub(crate) fn without_bytes(task: &Task) -> Task {
     let mut task = task.clone();
     task.input.bytes = Bytes::new();
-    if let task_recorder::task::State::Success { output: Some(output) }
-    | task_recorder::task::State::Failed { output: Some(output), .. } = &mut task.state
+    if let State::Success { output: Some(output) } | State::Failed { output: Some(output), .. } =
+        &mut task.state
     {
         output.bytes = Bytes::new();
     }
