@@ -14,9 +14,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::task::{Attempt, HandlerName, Output, Refusal, Start, State, StateName, Task, TaskId};
+use crate::task::{Attempt, HandlerName, Output, Refusal, Stamp, Start, State, StateName, Task, TaskId};
 
 pub use embedded::{EmbeddedOptions, EmbeddedStore, OpenError};
 pub use memory::MemoryStore;
@@ -210,6 +211,13 @@ pub struct StateCounts {
     pub success: u64,
     /// Tasks whose last run failed.
     pub failed: u64,
+}
+
+/// The stamp of a change that happens now. It has the microseconds that rows and answers have: a record says the same
+/// from memory and from disk.
+fn stamp(seq: u64) -> Stamp {
+    let now = Timestamp::now();
+    Stamp { seq, at: Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now) }
 }
 
 impl Counts {

@@ -173,9 +173,10 @@ impl Threads {
     }
 }
 
+/// Whoever comes second waits: when this returns, it has ended.
 fn end(threads: &Mutex<Option<Threads>>) {
-    let running = threads.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(threads) = running {
+    let mut running = threads.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(threads) = running.take() {
         threads.end();
     }
 }

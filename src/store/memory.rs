@@ -1,6 +1,7 @@
 //! A store that forgets everything at exit: for tests, trials, and what need not outlive the process.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -9,10 +10,11 @@ use super::table::{Cold, Table};
 use super::{Claim, Claimed, Counts, Health, Moved, Page, Query, Store, StoreError, Unsettled};
 use crate::task::{Attempt, Change, Output, Start, State, Task, TaskId};
 
-/// Keeps records in memory only. Every call answers at once, and none fails.
+/// Keeps records in memory only. Every call answers at once, and none fails before it is closed.
 #[derive(Debug)]
 pub struct MemoryStore {
     table: Table,
+    is_closed: AtomicBool,
     health: watch::Sender<Health>,
 }
 
@@ -20,7 +22,15 @@ impl MemoryStore {
     /// An empty store.
     #[must_use]
     pub fn new() -> Self {
-        Self { table: Table::default(), health: watch::Sender::new(Health::Writable) }
+        let health = watch::Sender::new(Health::Writable);
+        Self { table: Table::default(), is_closed: AtomicBool::new(false), health }
+    }
+
+    fn change(&self, id: &TaskId, change: Change) -> Result<Moved, StoreError> {
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(StoreError::Closed);
+        }
+        Ok(self.table.change(id, change))
     }
 }
 
@@ -33,7 +43,7 @@ impl Default for MemoryStore {
 #[async_trait]
 impl Store for MemoryStore {
     async fn claim(&self, id: &TaskId, start: Start) -> Result<Claimed, StoreError> {
-        Ok(Claimed::from(self.table.change(id, Change::Claim(start))))
+        self.change(id, Change::Claim(start)).map(Claimed::from)
     }
 
     async fn settle(
@@ -42,16 +52,17 @@ impl Store for MemoryStore {
         attempt: Attempt,
         output: Option<Output>,
     ) -> Result<Moved, Box<Unsettled>> {
-        let run = claim.task.run;
-        Ok(self.table.change(&claim.task.id, Change::Settle { run, attempt, output }))
+        let change = Change::Settle { run: claim.task.run, attempt: attempt.clone(), output: output.clone() };
+        self.change(&claim.task.id, change)
+            .map_err(|error| Box::new(Unsettled { claim, attempt, output, error }))
     }
 
     async fn revoke(&self, id: &TaskId) -> Result<Moved, StoreError> {
-        Ok(self.table.change(id, Change::Revoke))
+        self.change(id, Change::Revoke)
     }
 
     async fn forget(&self, id: &TaskId) -> Result<Moved, StoreError> {
-        Ok(self.table.change(id, Change::Forget))
+        self.change(id, Change::Forget)
     }
 
     async fn get(&self, id: &TaskId) -> Result<Option<Arc<Task>>, StoreError> {
@@ -74,5 +85,7 @@ impl Store for MemoryStore {
         self.health.subscribe()
     }
 
-    async fn close(&self) {}
+    async fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+    }
 }

@@ -9,10 +9,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use jiff::Timestamp;
-
-use super::{Counts, Moved, Order, Page, Query, Refused, StateCounts};
-use crate::task::{Change, HandlerName, Stamp, StateName, Task, TaskId};
+use super::{Counts, Moved, Order, Page, Query, Refused, StateCounts, stamp};
+use crate::task::{Change, HandlerName, StateName, Task, TaskId};
 
 /// The most tasks that one page looks at; a filter that matches little gives short pages instead of long waits.
 pub(super) const EXAMINED_MAX: usize = 10_000;
@@ -70,7 +68,7 @@ impl Table {
     pub(super) fn change(&self, id: &TaskId, change: Change) -> Moved {
         let mut order = self.write();
         let previous = self.get(id);
-        let stamp = Stamp { seq: order.seq + 1, at: Timestamp::now() };
+        let stamp = stamp(order.seq + 1);
         match Task::after(previous.as_deref(), id, change, stamp) {
             Ok(next) => {
                 let next = Arc::new(next);

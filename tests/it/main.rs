@@ -12,8 +12,11 @@
 mod cli;
 mod config;
 mod config_refused;
+mod conformance;
 mod crash;
+mod embedded;
 mod handlers;
 mod http;
 mod load;
+mod stores;
 mod support;

@@ -139,8 +139,10 @@ impl ArchiveReader {
         };
         let (compare, order, from) = match query.order {
             Order::Ascending => (">", "ASC", query.after.unwrap_or(0)),
-            Order::Descending => ("<", "DESC", query.after.unwrap_or(i64::MAX.unsigned_abs())),
+            Order::Descending => ("<", "DESC", query.after.unwrap_or(u64::MAX)),
         };
+        // A cursor may be any number, a place in the archive is at most SQLite's largest.
+        let from = from.min(i64::MAX.unsigned_abs());
         let sql = select(&format!(
             " FROM tasks WHERE entered {compare} ? {state} ORDER BY entered {order} LIMIT {EXAMINED_MAX}"
         ));

@@ -24,10 +24,15 @@ pub(super) struct Recovered {
 struct Found {
     task: Task,
     rows: Vec<u64>,
+    /// Of the first row that stands for itself, whether or not the task still needs it.
+    first_seq: u64,
     first_revision: u64,
 }
 
 /// Fills the table.
+///
+/// A crash may have left any part of the rows that nobody needs: rows of records that are in the archive, and rows
+/// before one that stands for itself.
 pub(super) fn replay(
     journal: &Journal,
     archive: &ArchiveReader,
@@ -36,7 +41,7 @@ pub(super) fn replay(
     let archived_to = archive.archived_to()?;
     let mut recovered = Recovered { seq: archived_to, ..Recovered::default() };
     let mut found: HashMap<TaskId, Found> = HashMap::new();
-    let mut incomplete = None;
+    let mut headless = Vec::new();
     journal.replay(|Entry { seq, mut task, is_whole }| {
         recovered.seq = recovered.seq.max(seq);
         match found.get_mut(&task.id) {
@@ -50,26 +55,28 @@ pub(super) fn replay(
                 known.task = task;
             }
             None if is_whole => {
-                let first_revision = task.revision;
-                found.insert(task.id.clone(), Found { task, rows: vec![seq], first_revision });
+                let (first_seq, first_revision) = (seq, task.revision);
+                found.insert(task.id.clone(), Found { task, rows: vec![seq], first_seq, first_revision });
             }
-            None => incomplete = Some(task.id),
+            None => headless.push((task.id, seq)),
         }
     })?;
-    if let Some(id) = incomplete {
-        return Err(row::foreign(9, format!("the journal lacks the row that holds the input of {id}")));
+    for (id, seq) in headless {
+        if seq > archived_to && !found.contains_key(&id) {
+            return Err(row::foreign(9, format!("the journal lacks the row that holds the input of {id}")));
+        }
+        recovered.dead.push(seq);
     }
 
     table.start_from(archive.counts()?, archived_to);
     let mut moves = Vec::new();
-    for (id, Found { task, rows, first_revision }) in found {
+    for (id, Found { task, rows, first_seq, first_revision }) in found {
         let last = rows.last().copied().unwrap_or_default();
         if !task.is_working() && last <= archived_to {
             recovered.dead.extend(rows);
             continue;
         }
-        let is_perhaps_archived =
-            first_revision > 1 || rows.first().is_some_and(|first| *first <= archived_to);
+        let is_perhaps_archived = first_revision > 1 || first_seq <= archived_to;
         let previous = if is_perhaps_archived { archive.get(&id)?.map(Arc::new) } else { None };
         moves.push(Move { previous, next: Arc::new(task) });
         recovered.live.insert(id, rows);

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use rusqlite::ErrorCode;
 use rusqlite::ffi;
 use tokio::sync::{oneshot, watch};
@@ -19,8 +18,8 @@ use super::journal::{Entry, Journal};
 use super::recovery::Recovered;
 use super::{EmbeddedOptions, Health};
 use crate::store::table::{Move, Table};
-use crate::store::{Moved, Refused, StoreError};
-use crate::task::{Change, Stamp, Task, TaskId};
+use crate::store::{Moved, Refused, StoreError, stamp};
+use crate::task::{Change, Task, TaskId};
 
 /// How long the queue is empty before the writer tidies up.
 const IDLE: Duration = Duration::from_millis(100);
@@ -161,7 +160,7 @@ impl Writer {
             },
         };
         let has_input_before = matches!(change, Change::Settle { .. });
-        let stamp = Stamp { seq: self.seq + batch.moves.len() as u64 + 1, at: Timestamp::now() };
+        let stamp = stamp(self.seq + batch.moves.len() as u64 + 1);
         match Task::after(previous.as_deref(), id, change, stamp) {
             Ok(next) => {
                 let next = Arc::new(next);
