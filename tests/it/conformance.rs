@@ -318,7 +318,7 @@ async fn exactly_one_of_many_revokes_is_done(store: TestStore) {
 async fn bytes_survive(store: TestStore) {
     let sizes = [0, 1, 64 << 10, 1 << 20];
     // Every byte there is, zero among them.
-    let bytes = |size: usize| Bytes::from_iter((0..size).map(|n| u8::try_from(n * 31 % 256).unwrap()));
+    let bytes = |size: usize| (0..size).map(|n| u8::try_from(n * 31 % 256).unwrap()).collect::<Bytes>();
     let check = async |is_settled: bool| {
         for size in sizes {
             let task = store.get(&id(&format!("bytes-{size}"))).await.unwrap().unwrap();
