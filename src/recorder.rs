@@ -154,11 +154,14 @@ impl Recorder {
         W: FnOnce(Arc<Task>) -> F + Send + 'static,
         F: Future<Output = Outcome> + Send + 'static,
     {
+        // Taken before the look at `draining`, so that a stop waits for a launch that it comes too late to refuse.
+        let token = self.inner.runs.token();
         if self.inner.draining.is_cancelled() {
             return Err(LaunchError::Draining);
         }
         let (first_word, heard) = oneshot::channel();
         self.inner.runs.spawn(run::run(Arc::clone(&self.inner), id, start, work, first_word));
+        drop(token);
         heard.await.unwrap_or(Err(StoreError::Closed)).map_err(LaunchError::Store)
     }
 
