@@ -2,4 +2,5 @@
 
 mod conformance;
 mod embedded;
+mod laws;
 mod stores;
