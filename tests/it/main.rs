@@ -4,3 +4,4 @@ mod conformance;
 mod embedded;
 mod laws;
 mod stores;
+mod walk;
