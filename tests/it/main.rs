@@ -4,4 +4,5 @@ mod conformance;
 mod embedded;
 mod laws;
 mod stores;
+mod tidy;
 mod walk;
