@@ -29,6 +29,10 @@ pub struct Handler {
 
 /// What a handler does.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are a few of them, each behind the `Arc` of its handler"
+)]
 pub enum Action {
     /// Calls a URL.
     Webhook(Webhook),

@@ -1,1 +1,193 @@
-fn main() {}
+//! Wiring: flags, config, log, then what was asked for, and an exit code.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Parser;
+use task_recorder::api::{self, Api};
+use task_recorder::cli::{self, Cli, Verb, healthcheck::healthcheck};
+use task_recorder::config::{Config, StoreConfig, StorePath};
+use task_recorder::exit::Exit;
+use task_recorder::handler::Handlers;
+use task_recorder::recorder::Recorder;
+use task_recorder::server::{self, ServerOptions};
+use task_recorder::store::{EmbeddedOptions, EmbeddedStore, MemoryStore, Store};
+use task_recorder::telemetry;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let config = match Config::load(&cli.flags, std::env::vars_os()) {
+        Ok(config) => config,
+        Err(error) => return refuse(&error, Exit::Usage),
+    };
+    let stdout = &mut io::stdout();
+    match cli.verb.unwrap_or(Verb::Serve) {
+        Verb::CheckConfig => printed(cli::check_config(&config, stdout)),
+        Verb::PrintConfig => printed(cli::print_config(&config, stdout)),
+        Verb::Healthcheck => ask(&config),
+        Verb::Serve => {
+            if let Err(error) = telemetry::begin(&config.log, std::env::var_os("RUST_LOG").as_deref()) {
+                return refuse(&error, Exit::Usage);
+            }
+            run(config)
+        }
+    }
+}
+
+fn run(config: Config) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return refuse(&error, Exit::Unhealthy),
+    };
+    match runtime.block_on(serve(config)) {
+        Ok(exit) => exit.into(),
+        Err(Stopped { exit, error }) => {
+            tracing::error!(error = format!("{error:#}"), "cannot start");
+            refuse(&format!("{error:#}"), exit)
+        }
+    }
+}
+
+/// A failure to start or to go on, with the exit code that tells it from others.
+struct Stopped {
+    exit: Exit,
+    error: anyhow::Error,
+}
+
+/// Listens, opens the store, settles what a crash left, serves until a signal or the store ends it.
+async fn serve(config: Config) -> Result<Exit, Stopped> {
+    let stopped = |exit| move |error| Stopped { exit, error };
+    // The port first: a second service on one port goes away before it touches the data.
+    let listener = listen(config.server.listen).await.map_err(stopped(Exit::CannotListen))?;
+    let listen =
+        listener.local_addr().context("the address is unknown").map_err(stopped(Exit::CannotListen))?;
+    let (store, store_name) = open(&config.store).await.map_err(stopped(Exit::CannotOpenStore))?;
+    let recorder = Recorder::new(store);
+    let interrupted = recorder
+        .recover()
+        .await
+        .context("the runs that the last process left cannot be settled")
+        .map_err(stopped(Exit::CannotOpenStore))?;
+    if interrupted > 0 {
+        tracing::warn!(
+            tasks = interrupted,
+            "the last process ended in the middle of these runs; they are failed now"
+        );
+    }
+
+    let handlers = Arc::new(Handlers::new(config.handlers));
+    let names: Vec<_> = handlers.iter().map(|handler| handler.name.as_str()).collect();
+    let names = names.join(", ");
+    let api = Api {
+        recorder: recorder.clone(),
+        handlers: Arc::clone(&handlers),
+        wait_max: config.server.wait_max,
+        body_timeout: config.server.body_timeout,
+    };
+    let options = ServerOptions {
+        connections_max: config.server.connections_max,
+        header_timeout: config.server.header_timeout,
+    };
+    let closing = CancellationToken::new();
+    let mut background = JoinSet::new();
+    background.spawn(server::serve(listener, api::router(api), options, closing.clone()));
+    tracing::info!(%listen, store = %store_name, handlers = %names, config = %config.file, "listening");
+
+    let mut signals = Signals::new().map_err(stopped(Exit::Unhealthy))?;
+    let exit = tokio::select! {
+        name = signals.next() => {
+            tracing::info!(signal = name, grace = ?config.server.grace, "stopping; once more to stop at once");
+            Exit::Fine
+        }
+        () = recorder.store_failed() => {
+            tracing::error!("the store has failed; stopping, so that a restart can find out what it holds");
+            Exit::StoreFailed
+        }
+        _ = background.join_next() => Exit::Unhealthy,
+    };
+    // Status and readiness are answered until the runs have ended; launches are refused.
+    tokio::select! {
+        () = recorder.stop(config.server.grace) => {}
+        _ = signals.next() => recorder.stop(Duration::ZERO).await,
+    }
+    closing.cancel();
+    background.join_all().await;
+    tracing::info!("stopped");
+    Ok(exit)
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}; stop what uses it, or choose another address with --listen")
+    })
+}
+
+async fn open(config: &StoreConfig) -> anyhow::Result<(Arc<dyn Store>, String)> {
+    let folder = match &config.path {
+        StorePath::Memory => {
+            return Ok((Arc::new(MemoryStore::new()), "memory, forgotten at exit".to_owned()));
+        }
+        StorePath::Folder(folder) => folder.clone(),
+    };
+    let name = std::path::absolute(&folder).unwrap_or_else(|_| folder.clone()).display().to_string();
+    let options = EmbeddedOptions {
+        hot_tasks: config.hot_tasks,
+        hot_bytes: usize::try_from(config.hot_bytes).unwrap_or(usize::MAX),
+        batch_max: config.batch_max,
+        queue_max: config.queue_max,
+    };
+    let store = tokio::task::spawn_blocking(move || EmbeddedStore::open(&folder, &options)).await??;
+    Ok((Arc::new(store), name))
+}
+
+/// What asks a process to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+fn ask(config: &Config) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return refuse(&error, Exit::Unhealthy),
+    };
+    match runtime.block_on(healthcheck(config.server.listen)) {
+        Ok(at) => printed(writeln!(io::stdout(), "ready: {at}")),
+        Err(error) => refuse(&error, Exit::Unhealthy),
+    }
+}
+
+/// A reader that goes away early (`| head`) has seen what it wanted.
+fn printed(result: io::Result<()>) -> ExitCode {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => refuse(&error, Exit::Unhealthy),
+        Ok(()) | Err(_) => Exit::Fine.into(),
+    }
+}
+
+fn refuse(error: &impl std::fmt::Display, exit: Exit) -> ExitCode {
+    // Where stderr is closed, the exit code says it alone.
+    let _ = writeln!(io::stderr(), "{error}");
+    exit.into()
+}

@@ -268,6 +268,13 @@ impl Recorder {
         self.inner.store.health()
     }
 
+    /// Returns when the store can never write again.
+    pub async fn store_failed(&self) {
+        let mut health = self.health();
+        // An error means that the store is gone altogether.
+        let _ = health.wait_for(|health| matches!(health, Health::Dead(_))).await;
+    }
+
     /// Whether [`Recorder::stop`] was called.
     #[must_use]
     pub fn is_draining(&self) -> bool {

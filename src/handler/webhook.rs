@@ -1,47 +1,225 @@
 //! A handler that calls a URL.
+//!
+//! Invariant: one attempt is one request, sent at most once; redirects are not followed. The only thing done again is
+//! handing a request to another connection when the pooled one had ended before any of it was written.
+//! Invariant: a failure is in doubt if and only if the request may have been sent (tests/it/handlers/webhook.rs).
 
+mod answer;
+mod connect;
+mod failure;
+mod payload;
+
+use std::fmt;
+use std::pin::pin;
 use std::time::Duration;
 
-use hyper::Method;
-use hyper::header::HeaderName;
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use hyper::{Method, Request};
 
-use super::template::{Template, UrlTemplate};
-use crate::task::{Outcome, Task};
+use self::answer::Answer;
+use self::connect::Client;
+use self::payload::{Payload, Sent};
+use super::template::{Template, UrlTemplate, Values};
+use crate::task::{Code, ErrorKind, Failure, Outcome, Task};
+
+const TASK_ID: HeaderName = HeaderName::from_static("task-id");
+const TASK_RUN: HeaderName = HeaderName::from_static("task-run");
+const TASK_ATTEMPT: HeaderName = HeaderName::from_static("task-attempt");
+const OUR_USER_AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("task-recorder/", env!("CARGO_PKG_VERSION")));
+/// Headers of every call: the three of the task, content type and user agent, length and host.
+const OWN_HEADERS: usize = 7;
 
 /// What to call, and which answers are a success.
-#[derive(Debug)]
 pub struct WebhookSettings {
     /// Where to; variables only behind the host.
     pub url: UrlTemplate,
     /// `POST` unless the config says otherwise.
     pub method: Method,
-    /// Sent besides those that every call carries.
+    /// Sent besides those that every call carries. A `content-type` here is for inputs without one, a `user-agent`
+    /// replaces ours; a reserved one ([`is_reserved`]) is never sent.
     pub headers: Vec<(HeaderName, Template)>,
     /// One deadline over connecting, sending, and the whole answer.
     pub timeout: Duration,
     /// The statuses that are a success, as inclusive ranges; 200 to 299 unless the config says otherwise.
     pub success: Vec<std::ops::RangeInclusive<u16>>,
-    /// A pattern that the answer's body has to hold besides.
+    /// A pattern that the answer's body has to hold besides; it is matched on the part that is kept.
     pub success_body: Option<regex::bytes::Regex>,
     /// How much of the answer is kept, in bytes.
     pub output_bytes_max: usize,
 }
 
 /// A handler that calls a URL.
-#[derive(Debug)]
 pub struct Webhook {
     settings: WebhookSettings,
+    headers: Vec<(HeaderName, Value)>,
+    client: Client,
+}
+
+/// The value of a configured header.
+enum Value {
+    /// The same for every call.
+    Constant(HeaderValue),
+    /// Made anew for every call.
+    Rendered(Template),
+}
+
+/// Whether a header belongs to the call itself and cannot be configured: the three of the task, and those that say how
+/// a message is framed or where it goes.
+#[must_use]
+pub fn is_reserved(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "task-id"
+            | "task-run"
+            | "task-attempt"
+            | "connection"
+            | "content-length"
+            | "expect"
+            | "host"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
 }
 
 impl Webhook {
     /// A webhook with these settings and its own pool of connections.
     #[must_use]
     pub fn new(settings: WebhookSettings) -> Self {
-        Self { settings }
+        let configured = settings.headers.iter().filter(|(name, _)| !is_reserved(name));
+        let headers = configured.map(|(name, template)| {
+            let value = template.constant().and_then(sensitive);
+            (name.clone(), value.map_or_else(|| Value::Rendered(template.clone()), Value::Constant))
+        });
+        Self { headers: headers.collect(), client: connect::client(settings.timeout), settings }
     }
 
-    pub(super) async fn run(&self, _task: &Task, _attempt: u32) -> Outcome {
-        let _ = &self.settings;
-        Outcome::success()
+    /// What it was made with. The values of the headers may be secret.
+    #[must_use]
+    pub fn settings(&self) -> &WebhookSettings {
+        &self.settings
+    }
+
+    pub(super) async fn run(&self, task: &Task, attempt: u32) -> Outcome {
+        let receiver = self.settings.url.authority();
+        let limit = self.settings.timeout;
+        let sent = Sent::default();
+        let request = match self.request(task, attempt, &sent) {
+            Ok(request) => request,
+            Err(message) => return Outcome::failed(Failure::without_effect(ErrorKind::Error, message)),
+        };
+        let mut deadline = pin!(tokio::time::sleep(limit));
+        let response = tokio::select! {
+            biased;
+            response = self.client.request(request) => response,
+            () = &mut deadline => return Outcome::failed(failure::too_late(limit, receiver, sent.get())),
+        };
+        let mut answer = match response {
+            Ok(response) => Answer::of(response, self.settings.output_bytes_max),
+            Err(error) => return Outcome::failed(failure::no_answer(&error, receiver, sent.get())),
+        };
+        let status = answer.status;
+        let end = tokio::select! {
+            biased;
+            end = answer.read() => end.map_err(|error| failure::broken_off(&error, status, receiver)),
+            () = &mut deadline => Err(failure::unfinished(limit, status, receiver)),
+        };
+        self.outcome(answer, end)
+    }
+
+    fn request(&self, task: &Task, attempt: u32, sent: &Sent) -> Result<Request<Payload>, String> {
+        let values = Values { id: &task.id, run: task.run, attempt };
+        let mut request = Request::new(Payload::new(task.input.bytes.clone(), sent.clone()));
+        *request.method_mut() = self.settings.method.clone();
+        *request.uri_mut() =
+            self.settings.url.render(&values).map_err(|error| format!("no valid url: {error}"))?;
+        *request.headers_mut() = self.headers(task, &values)?;
+        Ok(request)
+    }
+
+    fn headers(&self, task: &Task, values: &Values<'_>) -> Result<HeaderMap, String> {
+        let mut headers = HeaderMap::with_capacity(self.headers.len() + OWN_HEADERS);
+        headers.insert(USER_AGENT, OUR_USER_AGENT);
+        for (name, value) in &self.headers {
+            let value = match value {
+                Value::Constant(value) => value.clone(),
+                Value::Rendered(template) => sensitive(&template.render(values))
+                    .ok_or_else(|| format!("the configured value of the header {name} is no header value"))?,
+            };
+            if name == USER_AGENT || name == CONTENT_TYPE {
+                headers.insert(name.clone(), value);
+            } else {
+                headers.append(name.clone(), value);
+            }
+        }
+        if let Some(media_type) = &task.input.media_type {
+            let value = HeaderValue::from_bytes(media_type.as_bytes())
+                .map_err(|_invalid| "the media type of the input is no header value".to_owned())?;
+            headers.insert(CONTENT_TYPE, value);
+        }
+        if task.input.bytes.is_empty()
+            && matches!(self.settings.method, Method::POST | Method::PUT | Method::PATCH)
+        {
+            // hyper states the length of a body, but not that there is none; some receivers insist on it (411).
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        let id = HeaderValue::from_str(values.id.as_str())
+            .map_err(|_invalid| "the id is no header value".to_owned())?;
+        headers.insert(TASK_ID, id);
+        headers.insert(TASK_RUN, HeaderValue::from(values.run));
+        headers.insert(TASK_ATTEMPT, HeaderValue::from(values.attempt));
+        Ok(headers)
+    }
+
+    /// A status outside the success rule decides alone; for a success the body has to end (or reach the limit) and fit.
+    fn outcome(&self, answer: Answer, end: Result<(), Failure>) -> Outcome {
+        let receiver = self.settings.url.authority();
+        let status = answer.status;
+        let is_success = self.settings.success.iter().any(|range| range.contains(&status.as_u16()));
+        let result = if is_success {
+            end.and_then(|()| match &self.settings.success_body {
+                Some(pattern) if !pattern.is_match(answer.kept()) => Err(Failure::new(
+                    ErrorKind::Body,
+                    format!("{receiver} answered {status}, but the body does not fit `{pattern}`"),
+                )),
+                _ => Ok(()),
+            })
+        } else {
+            Err(failure::status(status, receiver))
+        };
+        Outcome { code: Some(Code::HttpStatus(status.as_u16())), output: answer.into_output(), result }
+    }
+}
+
+/// A configured value, marked as one that is neither printed nor kept in HTTP/2's table of headers.
+fn sensitive(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Webhook").field(&self.settings).finish()
+    }
+}
+
+/// Without the values of the headers, which may be secret.
+impl fmt::Debug for WebhookSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
+        f.debug_struct("WebhookSettings")
+            .field("url", &self.url.as_str())
+            .field("method", &self.method)
+            .field("headers", &names)
+            .field("timeout", &self.timeout)
+            .field("success", &self.success)
+            .field("success_body", &self.success_body)
+            .field("output_bytes_max", &self.output_bytes_max)
+            .finish()
     }
 }

@@ -1,8 +1,25 @@
-//! One binary for all tests that need more than one module.
+//! All tests that go through sockets, processes and files, in one binary.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "in a test that is how it fails, and what it says"
+)]
+
+mod cli;
+mod config;
+mod config_refused;
 mod conformance;
+mod crash;
 mod embedded;
+mod handlers;
+mod http;
 mod laws;
+mod load;
 mod stores;
+mod support;
 mod tidy;
 mod walk;

@@ -1,0 +1,234 @@
+//! `GET /tasks`: pages as JSON, or every match as a stream of JSON lines or of bare ids.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::Api;
+use super::params::Params;
+use super::problem::Problem;
+use super::view::{self, ListedView};
+use crate::recorder::Recorder;
+use crate::store::{Filter, Order, Page, Query, StoreError};
+use crate::task::{ErrorKind, StateName, Task, TaskId};
+
+const LIMIT_DEFAULT: usize = 100;
+const LIMIT_MAX: usize = 1_000;
+const KNOWN: [&str; 10] =
+    ["state", "handler", "prefix", "error_kind", "in_doubt", "since", "until", "order", "cursor", "limit"];
+
+#[derive(Serialize)]
+struct PageView<'a> {
+    tasks: Vec<ListedView<'a>>,
+    next: Option<String>,
+}
+
+/// How a list is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Json,
+    Ndjson,
+    PlainText,
+}
+
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let params = Params::parse(uri.query(), &KNOWN)?;
+    let format = Format::accepted(&headers)?;
+    let limit = limit(&params, format)?;
+    let order = order(&params)?;
+    let query =
+        Query { filter: filter(&params)?, order, after: cursor(&params, order)?, limit: LIMIT_DEFAULT };
+    if format != Format::Json {
+        return Ok(streamed(api.recorder.clone(), query, limit, format));
+    }
+    let query = Query { limit: limit.unwrap_or(LIMIT_DEFAULT), ..query };
+    let page = api.recorder.list(&query).await?;
+    Ok(paged(&uri, &page, order))
+}
+
+fn paged(uri: &Uri, page: &Page, order: Order) -> Response {
+    let next = page.next.map(|place| written_cursor(order, place));
+    let link = next.as_ref().map(|next| next_link(uri, next));
+    let tasks = page.tasks.iter().map(|task| ListedView::new(task)).collect();
+    let mut response = view::json(StatusCode::OK, &PageView { tasks, next });
+    if let Some(link) = link.and_then(|link| HeaderValue::try_from(link).ok()) {
+        response.headers_mut().insert(header::LINK, link);
+    }
+    response
+}
+
+/// The same request with another cursor.
+fn next_link(uri: &Uri, cursor: &str) -> String {
+    let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(pairs.filter(|(name, _)| name != "cursor")).append_pair("cursor", cursor);
+    format!("</tasks?{}>; rel=\"next\"", query.finish())
+}
+
+/// Reads page after page while the client takes them. Ends with what was there when it began, however busy it is.
+fn streamed(recorder: Recorder, mut query: Query, limit: Option<usize>, format: Format) -> Response {
+    query.filter.until.get_or_insert_with(Timestamp::now);
+    let left = limit.unwrap_or(usize::MAX);
+    let lines = stream::try_unfold(Some((recorder, query, left)), move |rest| async move {
+        let Some((recorder, mut query, left)) = rest else { return Ok::<_, StoreError>(None) };
+        query.limit = left.min(LIMIT_MAX);
+        let page = recorder.list(&query).await?;
+        let left = left - page.tasks.len();
+        query.after = page.next;
+        let rest = page.next.filter(|_| left > 0).map(|_| (recorder, query, left));
+        Ok(Some((format.lines(&page.tasks), rest)))
+    });
+    let media_type = [(header::CONTENT_TYPE, format.media_type())];
+    (media_type, Body::from_stream(lines)).into_response()
+}
+
+impl Format {
+    /// The first of the media types in `Accept` that is served; JSON where anything will do.
+    fn accepted(headers: &HeaderMap) -> Result<Self, Problem> {
+        let mut is_asked = false;
+        for header in headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()) {
+            for range in header.split(',') {
+                is_asked = true;
+                match range.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
+                    "application/json" | "application/*" | "*/*" => return Ok(Self::Json),
+                    "application/x-ndjson" | "application/ndjson" => return Ok(Self::Ndjson),
+                    "text/plain" | "text/*" => return Ok(Self::PlainText),
+                    _ => {}
+                }
+            }
+        }
+        if !is_asked {
+            return Ok(Self::Json);
+        }
+        let detail = "A list comes as application/json, application/x-ndjson or text/plain.";
+        let title = "No such media type is served";
+        Err(Problem::new(StatusCode::NOT_ACCEPTABLE, "not-acceptable", title, detail))
+    }
+
+    fn media_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Ndjson => "application/x-ndjson",
+            Self::PlainText => "text/plain; charset=utf-8",
+        }
+    }
+
+    fn lines(self, tasks: &[Arc<Task>]) -> Bytes {
+        let mut lines = Vec::with_capacity(tasks.len() * 128);
+        for task in tasks {
+            if self == Self::PlainText {
+                lines.extend_from_slice(task.id.as_str().as_bytes());
+            } else if let Err(error) = serde_json::to_writer(&mut lines, &ListedView::new(task)) {
+                tracing::error!(%error, "a task could not be written as JSON");
+            }
+            lines.push(b'\n');
+        }
+        lines.into()
+    }
+}
+
+fn filter(params: &Params<'_>) -> Result<Filter, Problem> {
+    let states = params.all("state").map(state).collect::<Result<_, _>>()?;
+    let time = "a time such as 2026-01-31T12:00:00Z (RFC 3339)";
+    Ok(Filter {
+        states,
+        handler: params.parsed("handler", "the name of a handler")?,
+        prefix: prefix(params)?,
+        error_kind: error_kind(params)?,
+        in_doubt: params.parsed("in_doubt", "true or false")?,
+        since: params.parsed("since", time)?,
+        until: params.parsed("until", time)?,
+    })
+}
+
+/// A state by our word or by one that is usual elsewhere.
+fn state(word: &str) -> Result<StateName, Problem> {
+    match word {
+        "working" | "running" => Ok(StateName::Working),
+        "success" | "succeeded" | "completed" => Ok(StateName::Success),
+        "failed" | "error" => Ok(StateName::Failed),
+        _ => Err(Problem::invalid_parameter(format!(
+            "state={word:?} is not a state; there are working, success and failed."
+        ))),
+    }
+}
+
+fn prefix(params: &Params<'_>) -> Result<Option<String>, Problem> {
+    let Some(text) = params.one("prefix")?.filter(|text| !text.is_empty()) else { return Ok(None) };
+    // With one more character, so that "." may begin an id.
+    match format!("{text}x").parse::<TaskId>() {
+        Ok(_) => Ok(Some(text.to_owned())),
+        Err(_) if text.len() == crate::task::TASK_ID_BYTES_MAX => Ok(Some(text.to_owned())),
+        Err(why) => Err(Problem::invalid_parameter(format!("No id begins with prefix={text:?}: {why}."))),
+    }
+}
+
+fn error_kind(params: &Params<'_>) -> Result<Option<ErrorKind>, Problem> {
+    let Some(word) = params.one("error_kind")? else { return Ok(None) };
+    match ErrorKind::ALL.iter().find(|kind| kind.as_str() == word) {
+        Some(kind) => Ok(Some(*kind)),
+        None => {
+            let words: Vec<_> = ErrorKind::ALL.iter().map(|kind| kind.as_str()).collect();
+            let known = words.join(", ");
+            Err(Problem::invalid_parameter(format!("error_kind={word:?} is unknown; there are {known}.")))
+        }
+    }
+}
+
+fn order(params: &Params<'_>) -> Result<Order, Problem> {
+    match params.one("order")? {
+        None | Some("asc") => Ok(Order::Ascending),
+        Some("desc") => Ok(Order::Descending),
+        Some(other) => Err(Problem::invalid_parameter(format!("order={other:?} is not asc or desc."))),
+    }
+}
+
+fn limit(params: &Params<'_>, format: Format) -> Result<Option<usize>, Problem> {
+    let max = if format == Format::Json { LIMIT_MAX } else { usize::MAX };
+    let shape = format!("a number from 1 to {LIMIT_MAX}");
+    let Some(limit) = params.parsed::<usize>("limit", &shape)? else { return Ok(None) };
+    if (1..=max).contains(&limit) {
+        Ok(Some(limit))
+    } else {
+        Err(Problem::invalid_parameter(format!("limit={limit} is not {shape}.")))
+    }
+}
+
+/// A cursor is a place and the order in which it was reached.
+fn written_cursor(order: Order, place: u64) -> String {
+    format!("{}{place:x}", order_letter(order))
+}
+
+fn cursor(params: &Params<'_>, order: Order) -> Result<Option<u64>, Problem> {
+    let Some(text) = params.one("cursor")? else { return Ok(None) };
+    let place = text.strip_prefix(order_letter(order)).and_then(|hex| u64::from_str_radix(hex, 16).ok());
+    match place.filter(|place| *place <= i64::MAX.unsigned_abs()) {
+        Some(place) => Ok(Some(place)),
+        None => Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "invalid-cursor",
+            "The cursor is not allowed",
+            format!(
+                "{text:?} is no cursor that a list in this order gave; leave it out to start from the beginning."
+            ),
+        )),
+    }
+}
+
+fn order_letter(order: Order) -> char {
+    match order {
+        Order::Ascending => 'a',
+        Order::Descending => 'd',
+    }
+}

@@ -1,0 +1,154 @@
+//! Errors as the client sees them: RFC 9457 problem details with a stable type, a plain sentence, and no internals.
+
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::recorder::LaunchError;
+use crate::store::StoreError;
+use crate::task::{InvalidName, StateName, Task, TaskId};
+
+/// How long a client should wait before it tries again, in seconds.
+const RETRY_AFTER: &str = "1";
+
+/// An answer that is not a success.
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    title: &'static str,
+    detail: String,
+    id: Option<TaskId>,
+    state: Option<StateName>,
+    /// Whether the same request may succeed soon.
+    is_passing: bool,
+    /// Whether the connection cannot be used any further.
+    is_closing: bool,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<&'a str>,
+}
+
+impl Problem {
+    /// A problem with the type `/problems/<code>`.
+    pub(super) fn new(
+        status: StatusCode,
+        code: &'static str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Self {
+        let detail = detail.into();
+        Self { status, code, title, detail, id: None, state: None, is_passing: false, is_closing: false }
+    }
+
+    pub(super) fn with_task(mut self, task: &Task) -> Self {
+        self.id = Some(task.id.clone());
+        self.state = Some(task.state_name());
+        self
+    }
+
+    pub(super) fn invalid_id(found: &str, why: &InvalidName) -> Self {
+        let found: String = found.chars().take(100).collect();
+        let detail = format!("{found:?} is no task id: {why}.");
+        Self::new(StatusCode::BAD_REQUEST, "invalid-id", "The id is not allowed", detail)
+    }
+
+    pub(super) fn invalid_parameter(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid-parameter", "A parameter is not allowed", detail)
+    }
+
+    pub(super) fn not_found(id: &TaskId) -> Self {
+        let detail = format!("No task with the id {id} is known.");
+        let problem = Self::new(StatusCode::NOT_FOUND, "not-found", "The task is not found", detail);
+        Self { id: Some(id.clone()), state: Some(StateName::Absent), ..problem }
+    }
+
+    pub(super) fn not_found_route(path: &str) -> Self {
+        let detail = format!("Nothing is served at {path}.");
+        Self::new(StatusCode::NOT_FOUND, "unknown-route", "The path is unknown", detail)
+    }
+
+    pub(super) fn method_not_allowed(method: &Method, path: &str) -> Self {
+        let detail = format!("{path} does not take {method}; the Allow header names what it takes.");
+        let code = "method-not-allowed";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, code, "The method is not allowed here", detail)
+    }
+
+    /// 503: the same request may succeed soon.
+    pub(super) fn unavailable(code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, title, detail);
+        Self { is_passing: true, ..problem }
+    }
+
+    /// The connection cannot be used any further.
+    pub(super) fn closing(self) -> Self {
+        Self { is_closing: true, ..self }
+    }
+
+    /// A request that breaks HTTP in a way that proxies may read differently.
+    pub(crate) fn malformed(detail: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed-request", "The request is malformed", detail).closing()
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let detail = match &error {
+            StoreError::Busy => "More launches are under way than the disk can record; nothing was changed.",
+            StoreError::Unavailable(_) => "The record cannot be written now; nothing was changed.",
+            StoreError::Dead(_) | StoreError::Closed => {
+                "The service does not take writes any more and will stop; ask again when it runs."
+            }
+            StoreError::Unreadable(_) => "The record cannot be read now.",
+        };
+        tracing::warn!(%error, "request answered with 503");
+        Self::unavailable("store-unavailable", "The store is not available", detail)
+    }
+}
+
+impl From<LaunchError> for Problem {
+    fn from(error: LaunchError) -> Self {
+        match error {
+            LaunchError::Store(error) => Self::from(error),
+            LaunchError::Draining => Self::unavailable(
+                "draining",
+                "The service is stopping",
+                "The service is stopping and launches nothing any more; nothing was changed.",
+            ),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = Body {
+            r#type: format!("/problems/{}", self.code),
+            title: self.title,
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            id: self.id.as_ref().map(TaskId::as_str),
+            state: self.state.map(StateName::as_str),
+        };
+        // Strings and a number always make JSON.
+        let body = serde_json::to_vec(&body).unwrap_or_default();
+        let mut response = (self.status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.is_passing {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+        }
+        if self.is_closing {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}

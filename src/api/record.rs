@@ -1,0 +1,93 @@
+//! What is known of one id: its status, its record, its result.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+
+use super::Api;
+use super::params::{Params, Wait};
+use super::path::TaskPath;
+use super::problem::Problem;
+use super::view::{self, RecordView, StatusView};
+use crate::task::{Output, Task, TaskId};
+
+pub(super) async fn status(
+    State(api): State<Arc<Api>>,
+    TaskPath(id): TaskPath,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let (task, wait) = api.look_up(&id, &uri, &headers).await?;
+    let mut response = view::json(StatusCode::OK, &StatusView::new(&task));
+    response.headers_mut().extend(wait.applied().into_iter().chain([view::etag(&task)]));
+    Ok(response)
+}
+
+pub(super) async fn record(
+    State(api): State<Arc<Api>>,
+    TaskPath(id): TaskPath,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let (task, wait) = api.look_up(&id, &uri, &headers).await?;
+    let mut response = view::json(StatusCode::OK, &RecordView::new(&task));
+    response.headers_mut().extend(wait.applied().into_iter().chain([view::etag(&task)]));
+    Ok(response)
+}
+
+/// The bytes as the handler gave them. They come from elsewhere, so a browser must not run them as a page of ours.
+pub(super) async fn result(
+    State(api): State<Arc<Api>>,
+    TaskPath(id): TaskPath,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let (task, wait) = api.look_up(&id, &uri, &headers).await?;
+    let Some(output) = task.output() else {
+        let detail = format!("{id} is {} and has no result.", task.state_name().as_str());
+        let problem = Problem::new(StatusCode::CONFLICT, "no-result", "There is no result", detail);
+        return Err(problem.with_task(&task));
+    };
+    let safety = [
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox")),
+    ];
+    let about = [
+        (header::CONTENT_TYPE, media_type(output)),
+        (HeaderName::from_static("task-state"), HeaderValue::from_static(task.state_name().as_str())),
+        (
+            HeaderName::from_static("task-result-truncated"),
+            HeaderValue::from_static(if output.truncated { "true" } else { "false" }),
+        ),
+    ];
+    let mut response = output.bytes.clone().into_response();
+    let headers = about.into_iter().chain(safety).chain(wait.applied()).chain([view::etag(&task)]);
+    for (name, value) in headers {
+        response.headers_mut().insert(name, value);
+    }
+    Ok(response)
+}
+
+impl Api {
+    async fn look_up(
+        &self,
+        id: &TaskId,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<(Arc<Task>, Wait), Problem> {
+        let params = Params::parse(uri.query(), &["wait"])?;
+        let wait = Wait::parse(&params, headers, self.wait_max)?;
+        let found = match wait.patience {
+            None => self.recorder.status(id).await?,
+            Some(patience) => self.recorder.wait(id, patience).await?,
+        };
+        found.map(|task| (task, wait)).ok_or_else(|| Problem::not_found(id))
+    }
+}
+
+fn media_type(output: &Output) -> HeaderValue {
+    let declared = output.media_type.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
+    declared.unwrap_or_else(|| HeaderValue::from_static("application/octet-stream"))
+}

@@ -1,0 +1,161 @@
+//! What is true of the service as a whole.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+
+use super::Api;
+use super::problem::Problem;
+use super::view::{self, StatusView};
+use crate::handler::{Action, Handler};
+use crate::store::{Health, StateCounts};
+
+#[derive(Serialize)]
+struct CountsView {
+    working: u64,
+    success: u64,
+    failed: u64,
+}
+
+#[derive(Serialize)]
+struct StatsView<'a> {
+    tasks: CountsView,
+    handlers: BTreeMap<&'a str, CountsView>,
+    queued: u64,
+    oldest_working: Option<StatusView<'a>>,
+    unsettled: u64,
+    stale_outcomes: u64,
+    panics: u64,
+}
+
+pub(super) async fn stats(State(api): State<Arc<Api>>) -> Response {
+    let counts = api.recorder.counts();
+    let figures = api.recorder.figures();
+    let body = StatsView {
+        tasks: CountsView::new(counts.total()),
+        handlers: counts
+            .by_handler
+            .iter()
+            .map(|(name, one)| (name.as_str(), CountsView::new(*one)))
+            .collect(),
+        queued: 0,
+        oldest_working: counts.oldest_working.as_deref().map(StatusView::new),
+        unsettled: figures.unsettled,
+        stale_outcomes: figures.stale,
+        panics: figures.panics,
+    };
+    view::json(StatusCode::OK, &body)
+}
+
+impl CountsView {
+    fn new(counts: StateCounts) -> Self {
+        Self { working: counts.working, success: counts.success, failed: counts.failed }
+    }
+}
+
+#[derive(Serialize)]
+struct HandlersView<'a> {
+    handlers: Vec<HandlerView<'a>>,
+}
+
+/// A handler as its operator may show it: no header values, because they may be secrets.
+#[derive(Serialize)]
+struct HandlerView<'a> {
+    name: &'a str,
+    default: bool,
+    #[serde(flatten)]
+    action: ActionView<'a>,
+    input_bytes_max: usize,
+    running: u64,
+    queued: u64,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum ActionView<'a> {
+    Webhook { method: &'a str, url: &'a str, headers: BTreeMap<&'a str, &'a str>, timeout_seconds: f64 },
+    Command { command: Vec<&'a str>, timeout_seconds: f64 },
+}
+
+pub(super) async fn handlers(State(api): State<Arc<Api>>) -> Response {
+    let counts = api.recorder.counts();
+    let handlers = api
+        .handlers
+        .iter()
+        .map(|handler| HandlerView {
+            name: handler.name.as_str(),
+            default: handler.is_default,
+            action: ActionView::new(handler),
+            input_bytes_max: handler.input_bytes_max,
+            running: counts.by_handler.get(&handler.name).map_or(0, |counts| counts.working),
+            queued: 0,
+        })
+        .collect();
+    view::json(StatusCode::OK, &HandlersView { handlers })
+}
+
+impl<'a> ActionView<'a> {
+    fn new(handler: &'a Handler) -> Self {
+        match &handler.action {
+            Action::Webhook(webhook) => {
+                let settings = webhook.settings();
+                Self::Webhook {
+                    method: settings.method.as_str(),
+                    url: settings.url.as_str(),
+                    headers: settings.headers.iter().map(|(name, _)| (name.as_str(), "***")).collect(),
+                    timeout_seconds: settings.timeout.as_secs_f64(),
+                }
+            }
+            Action::Command(command) => {
+                let settings = command.settings();
+                Self::Command {
+                    command: settings.argv.iter().map(crate::handler::template::Template::as_str).collect(),
+                    timeout_seconds: settings.timeout.as_secs_f64(),
+                }
+            }
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Live {
+    live: bool,
+}
+
+/// The process answers.
+pub(super) async fn livez() -> Response {
+    view::json(StatusCode::OK, &Live { live: true })
+}
+
+#[derive(Serialize)]
+struct Ready {
+    ready: bool,
+}
+
+/// The service takes launches.
+pub(super) async fn readyz(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
+    let reason = match &*api.recorder.health().borrow() {
+        _ if api.recorder.is_draining() => "The service is stopping.".to_owned(),
+        Health::Writable => return Ok(view::json(StatusCode::OK, &Ready { ready: true })),
+        Health::Unavailable(reason) => {
+            format!("The store cannot write now ({reason}); it tries again by itself.")
+        }
+        Health::Dead(reason) => format!("The store has stopped for good ({reason})."),
+    };
+    Err(Problem::unavailable("not-ready", "The service is not ready", reason))
+}
+
+#[derive(Serialize)]
+struct Version {
+    name: &'static str,
+    version: &'static str,
+}
+
+pub(super) async fn version() -> Response {
+    let version = Version { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") };
+    view::json(StatusCode::OK, &version)
+}

@@ -1,0 +1,194 @@
+//! Tasks as JSON, and the headers that go with them.
+
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+
+use crate::task::{Attempt, Code, Failure, Input, Output, StateName, Task};
+
+/// What is true of a task now: `GET /tasks/{id}/status`, and the answer to a launch.
+#[derive(Serialize)]
+pub(super) struct StatusView<'a> {
+    id: &'a str,
+    state: &'a str,
+    handler: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phase: Option<&'a str>,
+    run: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempt: Option<u32>,
+    since: Time,
+    #[serde(flatten)]
+    failure: Option<FailureView<'a>>,
+}
+
+/// A line of a list.
+#[derive(Serialize)]
+pub(super) struct ListedView<'a> {
+    id: &'a str,
+    state: &'a str,
+    handler: &'a str,
+    run: u32,
+    since: Time,
+    #[serde(flatten)]
+    failure: Option<FailureView<'a>>,
+}
+
+/// The whole record: `GET /tasks/{id}`.
+#[derive(Serialize)]
+pub(super) struct RecordView<'a> {
+    #[serde(flatten)]
+    status: StatusView<'a>,
+    revision: u64,
+    revoked: u32,
+    input: InputView<'a>,
+    attempts: Vec<AttemptView<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<ResultView<'a>>,
+}
+
+#[derive(Serialize)]
+struct FailureView<'a> {
+    error: ErrorView<'a>,
+    in_doubt: bool,
+}
+
+#[derive(Serialize)]
+struct ErrorView<'a> {
+    kind: &'a str,
+    message: &'a str,
+}
+
+#[derive(Serialize)]
+struct InputView<'a> {
+    media_type: Option<&'a str>,
+    size: u64,
+    sha256: String,
+}
+
+#[derive(Serialize)]
+struct ResultView<'a> {
+    media_type: Option<&'a str>,
+    size: usize,
+    truncated: bool,
+}
+
+#[derive(Serialize)]
+struct AttemptView<'a> {
+    run: u32,
+    attempt: u32,
+    started: Time,
+    ended: Time,
+    outcome: &'a str,
+    #[serde(flatten)]
+    code: Option<Code>,
+    #[serde(flatten)]
+    failure: Option<FailureView<'a>>,
+}
+
+/// RFC 3339 in UTC with microseconds.
+struct Time(Timestamp);
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:.6}", self.0))
+    }
+}
+
+impl<'a> StatusView<'a> {
+    pub(super) fn new(task: &'a Task) -> Self {
+        let is_working = task.is_working();
+        Self {
+            id: task.id.as_str(),
+            state: task.state_name().as_str(),
+            handler: task.handler.as_str(),
+            phase: is_working.then_some("running"),
+            run: task.run,
+            attempt: is_working.then_some(1),
+            since: Time(task.since),
+            failure: task.failure().map(FailureView::new),
+        }
+    }
+}
+
+impl<'a> ListedView<'a> {
+    pub(super) fn new(task: &'a Task) -> Self {
+        Self {
+            id: task.id.as_str(),
+            state: task.state_name().as_str(),
+            handler: task.handler.as_str(),
+            run: task.run,
+            since: Time(task.since),
+            failure: task.failure().map(FailureView::new),
+        }
+    }
+}
+
+impl<'a> RecordView<'a> {
+    pub(super) fn new(task: &'a Task) -> Self {
+        Self {
+            status: StatusView::new(task),
+            revision: task.revision,
+            revoked: task.revoked,
+            input: InputView::new(&task.input),
+            attempts: task.attempts.iter().map(AttemptView::new).collect(),
+            result: task.output().map(ResultView::new),
+        }
+    }
+}
+
+impl<'a> FailureView<'a> {
+    fn new(failure: &'a Failure) -> Self {
+        let error = ErrorView { kind: failure.kind.as_str(), message: &failure.message };
+        Self { error, in_doubt: failure.in_doubt }
+    }
+}
+
+impl<'a> InputView<'a> {
+    fn new(input: &'a Input) -> Self {
+        Self { media_type: input.media_type.as_deref(), size: input.size, sha256: input.digest.to_string() }
+    }
+}
+
+impl<'a> ResultView<'a> {
+    fn new(output: &'a Output) -> Self {
+        Self {
+            media_type: output.media_type.as_deref(),
+            size: output.bytes.len(),
+            truncated: output.truncated,
+        }
+    }
+}
+
+impl<'a> AttemptView<'a> {
+    fn new(attempt: &'a Attempt) -> Self {
+        let state = if attempt.failure.is_some() { StateName::Failed } else { StateName::Success };
+        Self {
+            run: attempt.run,
+            attempt: attempt.attempt,
+            started: Time(attempt.started),
+            ended: Time(attempt.ended),
+            outcome: state.as_str(),
+            code: attempt.code,
+            failure: attempt.failure.as_ref().map(FailureView::new),
+        }
+    }
+}
+
+/// `ETag: "<revision>"`.
+pub(super) fn etag(task: &Task) -> (HeaderName, HeaderValue) {
+    let value = HeaderValue::try_from(format!("\"{}\"", task.revision));
+    (header::ETAG, value.unwrap_or_else(|_| HeaderValue::from_static("\"0\"")))
+}
+
+/// An answer with a JSON body.
+pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    match serde_json::to_vec(body) {
+        Ok(bytes) => (status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "an answer could not be written as JSON");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}

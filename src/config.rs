@@ -1,0 +1,268 @@
+//! The config: one TOML file, then environment, then flags, read into the types that the service runs with.
+//!
+//! Invariant: a [`Config`] that exists is valid; nobody checks a range again. Everything that is wrong is found before
+//! anything starts, and is said with its file and line (tests/it/config.rs).
+//! Invariant: the shipped `config/task-recorder.toml`, which is compiled in, names every key and gives its default
+//! (tests/it/config.rs).
+
+mod effective;
+mod error;
+mod given;
+mod handler_kinds;
+mod handlers;
+mod kind;
+mod reader;
+mod source;
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+
+pub use error::{ConfigError, Fault, Hint, Place, Problem};
+pub use source::{Flags, VARIABLE_PREFIX};
+
+use crate::handler::Handler;
+use effective::Effective;
+use kind::{Choice, Size, Text, Time, Whole};
+use reader::{Reader, Section};
+use source::{Environment, SourceFile};
+
+/// The shortest time that a key takes.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// Everything that can be set.
+pub struct Config {
+    /// `[server]`
+    pub server: ServerConfig,
+    /// `[store]`
+    pub store: StoreConfig,
+    /// `[log]`
+    pub log: LogConfig,
+    /// `[handlers.NAME]`, in the order of the file; at most one of them is the default.
+    pub handlers: Vec<Handler>,
+    /// The file it was read from, for people.
+    pub file: String,
+    effective: Effective,
+}
+
+/// How the service listens, and how long it waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// Where it listens; port 0 takes any that is free.
+    pub listen: SocketAddr,
+    /// Most connections at once; further ones wait to be accepted.
+    pub connections_max: usize,
+    /// How long the head of a request may take, the idle time before it included.
+    pub header_timeout: Duration,
+    /// How long the body of a request may take.
+    pub body_timeout: Duration,
+    /// The longest time that a request can ask to wait for an outcome.
+    pub wait_max: Duration,
+    /// How long running work may go on once the service is told to stop.
+    pub grace: Duration,
+}
+
+/// Where tasks are kept, and how many of them in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// Where.
+    pub path: StorePath,
+    /// Most settled tasks in memory; older ones are in the archive.
+    pub hot_tasks: usize,
+    /// Most bytes of their inputs and outputs in memory.
+    pub hot_bytes: u64,
+    /// Most changes in one commit.
+    pub batch_max: usize,
+    /// Most changes that wait for a commit; further ones are refused.
+    pub queue_max: usize,
+}
+
+/// Where tasks are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StorePath {
+    /// In memory: forgotten at exit.
+    Memory,
+    /// In files in this folder; a relative path begins at the working directory.
+    Folder(PathBuf),
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// In which form.
+    pub format: LogFormat,
+    /// From which level on; `RUST_LOG` wins over it.
+    pub level: LevelFilter,
+}
+
+/// The form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text where stdout is a terminal, JSON where it is not.
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+impl Config {
+    /// Reads the config file that the flags or the environment name, or the built-in one, and applies environment and
+    /// flags. `environment` is all variables; those without our prefix are passed over.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it. If there is no valid TOML to read, that alone.
+    pub fn load(
+        flags: &Flags,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, ConfigError> {
+        let (environment, mut problems) = Environment::pick(environment);
+        let file = match SourceFile::find(flags, &environment) {
+            Ok(file) if problems.is_empty() => file,
+            Ok(_) => return Err(ConfigError { problems }),
+            Err(error) => {
+                problems.extend(error.problems);
+                return Err(ConfigError { problems });
+            }
+        };
+        Self::read(&file, &environment, flags)
+    }
+
+    fn read(file: &SourceFile, environment: &Environment, flags: &Flags) -> Result<Self, ConfigError> {
+        let document = file.parse()?;
+        let mut reader = Reader::new(file, environment, flags);
+        let mut root = reader.root(document.get_ref());
+        let (server, store, log, handlers) = read_tables(&mut root);
+        root.finish(|key| belongs_elsewhere("", key));
+        let effective = reader.finish()?;
+        Ok(Self { server, store, log, handlers, file: file.name.clone(), effective })
+    }
+
+    /// The config as a TOML file that reads as the same config; the values of headers are masked.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        self.effective.to_string()
+    }
+}
+
+/// The masked TOML, so that no log shows a secret.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Config {{ {} }}", self.effective)
+    }
+}
+
+impl ServerConfig {
+    fn read(mut section: Section<'_, '_>) -> Self {
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
+        let address = Text::new("an IP address and a port, such as \"127.0.0.1:8080\" or \"[::]:8080\"");
+        let hour = Time(SHORTEST..=Duration::from_hours(1));
+        let day = Time(SHORTEST..=Duration::from_hours(24));
+        let config = Self {
+            listen: section.get("listen", listen, &address),
+            connections_max: section.get("connections_max", 10_000, &Whole(1..=1_000_000)),
+            header_timeout: section.get("header_timeout", Duration::from_secs(30), &hour),
+            body_timeout: section.get("body_timeout", Duration::from_secs(30), &hour),
+            wait_max: section.get("wait_max", Duration::from_mins(5), &day),
+            grace: section.get("grace", Duration::from_secs(20), &day),
+        };
+        section.finish(|key| belongs_elsewhere("server", key));
+        config
+    }
+}
+
+impl StoreConfig {
+    fn read(mut section: Section<'_, '_>) -> Self {
+        let folder = StorePath::Folder(PathBuf::from("data"));
+        let config = Self {
+            path: section.get("path", folder, &Text::new("the path of a folder, or \"memory\"")),
+            hot_tasks: section.get("hot_tasks", 20_000, &Whole(1..=10_000_000)),
+            hot_bytes: section.get("hot_bytes", 128 << 20, &Size(1 << 20..=1 << 40)),
+            batch_max: section.get("batch_max", 1024, &Whole(1..=65_536)),
+            queue_max: section.get("queue_max", 65_536, &Whole(1..=10_000_000)),
+        };
+        section.finish(|key| belongs_elsewhere("store", key));
+        config
+    }
+}
+
+impl LogConfig {
+    fn read(mut section: Section<'_, '_>) -> Self {
+        const FORMATS: [(&str, LogFormat); 3] =
+            [("auto", LogFormat::Auto), ("json", LogFormat::Json), ("text", LogFormat::Text)];
+        const LEVELS: [(&str, LevelFilter); 6] = [
+            ("off", LevelFilter::OFF),
+            ("error", LevelFilter::ERROR),
+            ("warn", LevelFilter::WARN),
+            ("info", LevelFilter::INFO),
+            ("debug", LevelFilter::DEBUG),
+            ("trace", LevelFilter::TRACE),
+        ];
+        let config = Self {
+            format: section.get("format", LogFormat::Auto, &Choice(&FORMATS)),
+            level: section.get("level", LevelFilter::INFO, &Choice(&LEVELS)),
+        };
+        section.finish(|key| belongs_elsewhere("log", key));
+        config
+    }
+}
+
+fn read_tables(root: &mut Section<'_, '_>) -> (ServerConfig, StoreConfig, LogConfig, Vec<Handler>) {
+    (
+        ServerConfig::read(root.section("server", true)),
+        StoreConfig::read(root.section("store", true)),
+        LogConfig::read(root.section("log", true)),
+        handlers::read(root.section("handlers", false)),
+    )
+}
+
+/// Every key that a config file can have, each with its table. The tables of handlers are called after their types,
+/// `handlers.webhook` and `handlers.command`.
+#[must_use]
+pub fn known_keys() -> BTreeSet<(String, &'static str)> {
+    let text = "[handlers.webhook]\ntype = \"webhook\"\n[handlers.command]\ntype = \"command\"\n".to_owned();
+    let file = SourceFile { name: String::new(), text };
+    let (environment, flags) = (Environment::default(), Flags::default());
+    let Ok(document) = file.parse() else { return BTreeSet::new() };
+    // What is missing in this file is reported to a reader that is thrown away; what it asked for is the answer.
+    let mut reader = Reader::new(&file, &environment, &flags);
+    let mut root = reader.root(document.get_ref());
+    drop(read_tables(&mut root));
+    reader.asked.into_iter().filter(|(table, _)| !table.is_empty()).collect()
+}
+
+/// A key that is known in another table than the one where it stands.
+fn belongs_elsewhere(table: &str, key: &str) -> Option<Fault> {
+    let known = known_keys();
+    let (home, _) = known.iter().find(|(home, name)| *name == key && !home.starts_with("handlers."))?;
+    let hint = Hint::BelongsIn(home.clone());
+    Some(Fault::UnknownKey { key: key.to_owned(), table: table.to_owned(), hint })
+}
+
+impl FromStr for StorePath {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "" => Err("it is empty"),
+            "memory" => Ok(Self::Memory),
+            text if text.contains('\0') => Err("it has a character that no path can have"),
+            text => Ok(Self::Folder(PathBuf::from(text))),
+        }
+    }
+}
+
+impl fmt::Display for StorePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => f.write_str("memory"),
+            Self::Folder(path) => write!(f, "{}", path.display()),
+        }
+    }
+}

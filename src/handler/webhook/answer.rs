@@ -1,0 +1,67 @@
+//! The receiver's answer: its status, and as much of its body as is kept.
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Incoming};
+use hyper::header::CONTENT_TYPE;
+use hyper::{Response, StatusCode};
+
+use crate::task::Output;
+
+/// An answer whose body is being read.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    media_type: Option<String>,
+    body: Incoming,
+    kept: Vec<u8>,
+    bytes_max: usize,
+    /// Whether everything was read and kept.
+    is_whole: bool,
+}
+
+impl Answer {
+    pub(super) fn of(response: Response<Incoming>, bytes_max: usize) -> Self {
+        let (head, body) = response.into_parts();
+        let media_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let announced = body.size_hint().exact().and_then(|size| usize::try_from(size).ok()).unwrap_or(0);
+        Self {
+            status: head.status,
+            media_type: media_type.map(str::to_owned),
+            body,
+            kept: Vec::with_capacity(announced.min(bytes_max)),
+            bytes_max,
+            is_whole: false,
+        }
+    }
+
+    /// Reads up to the end or to the limit, whichever comes first. May be dropped at any time; what was read is kept.
+    pub(super) async fn read(&mut self) -> Result<(), hyper::Error> {
+        while let Some(frame) = self.body.frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            // A copy, since the frame is a slice of the connection's much larger read buffer and would keep all of it.
+            let space = self.bytes_max - self.kept.len();
+            self.kept.extend_from_slice(data.get(..space).unwrap_or(&data));
+            if data.len() > space {
+                return Ok(());
+            }
+        }
+        self.is_whole = true;
+        Ok(())
+    }
+
+    /// What was kept so far.
+    pub(super) fn kept(&self) -> &[u8] {
+        &self.kept
+    }
+
+    /// What was kept; none where that is nothing. Drops the rest, and with it the connection where the
+    /// receiver is still sending.
+    pub(super) fn into_output(mut self) -> Option<Output> {
+        if self.kept.is_empty() {
+            return None;
+        }
+        self.kept.shrink_to_fit();
+        Some(Output { media_type: self.media_type, truncated: !self.is_whole, bytes: Bytes::from(self.kept) })
+    }
+}

@@ -1,0 +1,174 @@
+//! The real binary: what it prints, and the codes it ends with.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Command, Output};
+use std::thread;
+
+use crate::config::Written;
+
+/// Runs the binary with nothing in its environment but `environment`.
+fn run_with(environment: &[(&str, &str)], arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_task-recorder"))
+        .args(arguments)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .output()
+        .expect("the binary runs")
+}
+
+fn run(arguments: &[&str]) -> Output {
+    run_with(&[], arguments)
+}
+
+fn out(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).expect("UTF-8")
+}
+
+fn err(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).expect("UTF-8")
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap_or_else(|| panic!("no exit code: {:?}", output.status))
+}
+
+/// A service that gives one answer, whatever it is asked; joined, it gives back what it was asked.
+fn answering(answer: &'static str) -> (SocketAddr, thread::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let at = listener.local_addr().expect("an address");
+    let asked = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        let mut request = Vec::new();
+        let mut byte = [0];
+        while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).expect("a request") > 0 {
+            request.extend(byte);
+        }
+        stream.write_all(answer.as_bytes()).expect("the answer is taken");
+        String::from_utf8(request).expect("UTF-8")
+    });
+    (at, asked)
+}
+
+#[test]
+fn check_config_names_file_and_handlers() {
+    let output = run(&["check-config"]);
+    assert_eq!((out(&output), code(&output)), ("ok: built-in config, 1 handler: echo\n", 0));
+
+    let command = "type = \"command\"\ncommand = [\"true\"]\n";
+    let file = Written::new(format!("[handlers.b]\n{command}[handlers.a]\n{command}"));
+    let path = file.path().to_str().expect("UTF-8");
+    let expected = format!("ok: {path}, 2 handlers: b, a\n");
+    for arguments in [["check-config", "--config", path], ["--config", path, "check-config"]] {
+        let output = run(&arguments);
+        assert_eq!((out(&output), code(&output)), (expected.as_str(), 0), "{}", err(&output));
+    }
+    let output = run_with(&[("TASK_RECORDER_CONFIG", path)], &["check-config"]);
+    assert_eq!(out(&output), expected);
+}
+
+#[test]
+fn a_bad_config_ends_every_verb_with_code_2() {
+    let file = Written::new("[server]\nlistn = 1\ngrace = 1\n");
+    let path = file.path().to_str().expect("UTF-8");
+    for verb in ["check-config", "print-config", "healthcheck", "serve"] {
+        let output = run(&[verb, "--config", path]);
+        assert_eq!((out(&output), code(&output)), ("", 2));
+        assert!(err(&output).contains(&format!("{path}:2:1: unknown key `listn`")), "{}", err(&output));
+        assert_eq!(err(&output).lines().count(), 2, "{}", err(&output));
+    }
+    let output = run(&["--config", path]);
+    assert_eq!(code(&output), 2, "serve is what is meant without a verb");
+    let output = run_with(&[("TASK_RECORDER_FOO", "1")], &["check-config"]);
+    assert_eq!(code(&output), 2);
+    let output = run(&["check-config", "--listen", "nowhere"]);
+    assert_eq!(code(&output), 2);
+    assert!(err(&output).starts_with("flag --listen: "), "{}", err(&output));
+}
+
+#[test]
+fn print_config_prints_a_config() {
+    let output = run_with(&[("TASK_RECORDER_STORE", "memory")], &["print-config", "--listen", "0.0.0.0:80"]);
+    assert_eq!(code(&output), 0);
+    let text = out(&output);
+    assert!(text.contains("listen = \"0.0.0.0:80\" # flag --listen\n"), "{text}");
+    assert!(text.contains("path = \"memory\" # environment variable TASK_RECORDER_STORE\n"), "{text}");
+
+    let file = Written::new(text);
+    let again = run(&["print-config", "--config", file.path().to_str().expect("UTF-8")]);
+    let values = |text: &str| -> Vec<String> {
+        text.lines().map(|line| line.split(" # ").next().unwrap_or_default().to_owned()).collect()
+    };
+    assert_eq!(values(out(&again)), values(text), "{}", err(&again));
+}
+
+#[test]
+fn flags_that_do_not_exist_end_with_code_2() {
+    for arguments in [&["--nonsense"][..], &["nonsense"], &["--config"], &["check-config", "extra"]] {
+        let output = run(arguments);
+        assert_eq!((out(&output), code(&output)), ("", 2), "{arguments:?}");
+        assert!(err(&output).contains("--help"), "{}", err(&output));
+    }
+}
+
+#[test]
+fn version_and_help_say_what_they_have_to() {
+    let output = run(&["--version"]);
+    let expected = concat!("task-recorder ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!((out(&output), code(&output)), (expected, 0));
+    let output = run(&["--help"]);
+    assert_eq!(code(&output), 0);
+    let words = [
+        "check-config",
+        "print-config",
+        "healthcheck",
+        "--listen",
+        "TASK_RECORDER_STORE",
+        "Exit codes:",
+        "  5  ",
+    ];
+    for word in words {
+        assert!(out(&output).contains(word), "{word} is not in\n{}", out(&output));
+    }
+}
+
+#[test]
+fn a_bad_rust_log_is_refused_before_anything_starts() {
+    let output = run_with(&[("RUST_LOG", "info=what=ever")], &["--store", "memory"]);
+    assert_eq!(code(&output), 2);
+    assert!(err(&output).contains("RUST_LOG is no filter"), "{}", err(&output));
+}
+
+#[test]
+fn healthcheck_asks_the_service_whether_it_is_ready() {
+    let (at, asked) = answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    let output = run(&["healthcheck", "--listen", &format!("0.0.0.0:{}", at.port())]);
+    assert_eq!((out(&output), code(&output)), (format!("ready: {at}\n").as_str(), 0), "{}", err(&output));
+    let asked = asked.join().expect("the service lives").to_lowercase();
+    assert!(asked.starts_with("get /readyz http/1.1\r\n"), "{asked}");
+    assert!(asked.contains(&format!("host: {at}\r\n")), "{asked}");
+
+    let (at, _asked) = answering("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 9\r\n\r\ndrain\ning");
+    let output = run(&["healthcheck", "--listen", &at.to_string()]);
+    assert_eq!((out(&output), code(&output)), ("", 1));
+    assert_eq!(err(&output), format!("{at} answers 503 Service Unavailable: drain ing\n"));
+
+    let (at, _asked) = answering("SSH-2.0-OpenSSH\r\n");
+    let output = run(&["healthcheck", "--listen", &at.to_string()]);
+    assert_eq!(code(&output), 1);
+    assert!(err(&output).starts_with(&format!("no answer from {at}: ")), "{}", err(&output));
+}
+
+#[test]
+fn healthcheck_without_a_service_says_why() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let at = listener.local_addr().expect("an address");
+    drop(listener);
+    let output = run(&["healthcheck", "--listen", &at.to_string()]);
+    assert_eq!((out(&output), code(&output)), ("", 1));
+    assert!(err(&output).starts_with(&format!("cannot connect to {at}: ")), "{}", err(&output));
+
+    let output = run(&["healthcheck", "--listen", "127.0.0.1:0"]);
+    assert_eq!(code(&output), 1);
+    assert!(err(&output).contains("port is 0"), "{}", err(&output));
+}

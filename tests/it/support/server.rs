@@ -1,0 +1,128 @@
+//! The real binary as a process: started on a free port, killed or stopped, started again on the same data.
+
+use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::client::Client;
+
+const START_MAX: Duration = Duration::from_secs(30);
+
+/// A running service with a folder of its own. Dropping it kills it.
+pub(crate) struct TestServer {
+    folder: TempDir,
+    child: Child,
+    base: String,
+    log: Arc<Mutex<String>>,
+}
+
+impl TestServer {
+    /// Starts with this config file, on the embedded store.
+    pub(crate) fn start(config: &str) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        std::fs::write(folder.path().join("config.toml"), config).expect("a config file");
+        let (child, base, log) = launch(folder.path());
+        Self { folder, child, base, log }
+    }
+
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::new(&self.base)
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("a process to kill");
+        self.child.wait().expect("its end");
+    }
+
+    /// Starts again on the same data. The port is another one.
+    pub(crate) fn restart(&mut self) {
+        assert!(self.child.try_wait().expect("its state").is_some(), "it still runs");
+        (self.child, self.base, self.log) = launch(self.folder.path());
+    }
+
+    /// Asks it to stop, as `docker stop` does.
+    pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// `kill -9`, without waiting for the end.
+    pub(crate) fn kill_now(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+        kill_process(pid, signal).expect("a signal");
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.child.wait().expect("its end")
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        let is_running = matches!(self.child.try_wait(), Ok(None));
+        if is_running {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        let log = self.log.lock().map(|log| log.clone()).unwrap_or_default();
+        let is_sound = !log.contains("panicked") || log.contains("\"message\":\"run panicked\"");
+        if std::thread::panicking() {
+            eprintln!("--- what the service logged\n{log}");
+        } else {
+            assert!(is_sound, "a part of the service died:\n{log}");
+        }
+    }
+}
+
+fn launch(folder: &Path) -> (Child, String, Arc<Mutex<String>>) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_task-recorder"))
+        .args(["--config", "config.toml", "--listen", "127.0.0.1:0"])
+        .current_dir(folder)
+        .env_remove("RUST_LOG")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the service starts");
+    let log = Arc::new(Mutex::new(String::new()));
+    let (found, address) = mpsc::channel();
+    let stdout = child.stdout.take().expect("its output");
+    let stderr = child.stderr.take().expect("its errors");
+    let (out, err) = (Arc::clone(&log), Arc::clone(&log));
+    std::thread::spawn(move || collect(stdout, &out, &found));
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            let _ = writeln!(err.lock().expect("the log"), "stderr: {line}");
+        }
+    });
+    match address.recv_timeout(START_MAX) {
+        Ok(address) => (child, format!("http://{address}"), log),
+        Err(error) => panic!("the service did not start ({error}):\n{}", log.lock().expect("the log")),
+    }
+}
+
+fn collect(stdout: ChildStdout, log: &Mutex<String>, found: &mpsc::Sender<String>) {
+    for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+        let entry: Value = serde_json::from_str(&line).unwrap_or_default();
+        if entry["message"] == "listening" {
+            let address = entry["listen"].as_str().unwrap_or_default().to_owned();
+            let _ = found.send(address);
+        }
+        let _ = writeln!(log.lock().expect("the log"), "{line}");
+    }
+}
