@@ -26,6 +26,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use self::endings::Endings;
 use self::lane::{Lane, Place};
@@ -174,9 +175,7 @@ impl Recorder {
         kind: StartKind,
         place: Option<Place>,
     ) -> Result<Launch, LaunchError> {
-        if self.inner.draining.is_cancelled() {
-            return Err(LaunchError::Draining);
-        }
+        let _admission = self.admit()?;
         let Some(place) = place.or_else(|| lane.reserve()) else {
             // Who would not be launched anyway is told so, however full the queue is.
             let task = self.status(&id).await?;
@@ -190,6 +189,12 @@ impl Recorder {
         let run = run::run_in_lane(Arc::clone(&self.inner), Arc::clone(lane), place, id, start, first_word);
         self.inner.runs.spawn(run);
         heard.await.unwrap_or(Err(StoreError::Closed)).map_err(LaunchError::Store)
+    }
+
+    /// Taken before the look at `draining`, so that a stop waits for a launch that it comes too late to refuse.
+    fn admit(&self) -> Result<TaskTrackerToken, LaunchError> {
+        let token = self.inner.runs.token();
+        if self.inner.draining.is_cancelled() { Err(LaunchError::Draining) } else { Ok(token) }
     }
 
     fn lane(&self, handler: &HandlerName) -> Option<&Arc<Lane>> {
@@ -258,9 +263,7 @@ impl Recorder {
         T: Serialize + 'static,
         E: Display + 'static,
     {
-        if self.inner.draining.is_cancelled() {
-            return Err(LaunchError::Draining);
-        }
+        let _admission = self.admit()?;
         let work = |_, _, ending| until_told(ending, outcome_of(future));
         let (first_word, heard) = oneshot::channel();
         self.inner.runs.spawn(run::run_once(Arc::clone(&self.inner), id, start, work, first_word));

@@ -17,6 +17,7 @@ pub(super) struct Waiters {
 #[derive(Debug)]
 pub(super) struct Waiter {
     id: TaskId,
+    notify: Arc<Notify>,
     notified: Pin<Box<OwnedNotified>>,
     by_id: Arc<scc::HashMap<TaskId, Arc<Notify>>>,
 }
@@ -25,9 +26,9 @@ impl Waiters {
     /// To be called before the state is looked at, so that no change slips between.
     pub(super) fn enter(&self, id: &TaskId) -> Waiter {
         let notify = Arc::clone(self.by_id.entry_sync(id.clone()).or_default().get());
-        let mut notified = Box::pin(notify.notified_owned());
+        let mut notified = Box::pin(Arc::clone(&notify).notified_owned());
         notified.as_mut().enable();
-        Waiter { id: id.clone(), notified, by_id: Arc::clone(&self.by_id) }
+        Waiter { id: id.clone(), notify, notified, by_id: Arc::clone(&self.by_id) }
     }
 
     pub(super) fn notify(&self, id: &TaskId) {
@@ -45,7 +46,37 @@ impl Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        // Two are left when this is the last one: the map's, and the one in `notified`.
-        self.by_id.remove_if_sync(&self.id, |notify| Arc::strong_count(notify) <= 2);
+        // Three are left when this is the last one: the map's, and two in here. What the map holds by now may be
+        // somebody else's, who waits for a later run.
+        let is_last =
+            |notify: &mut Arc<Notify>| Arc::ptr_eq(notify, &self.notify) && Arc::strong_count(notify) <= 3;
+        self.by_id.remove_if_sync(&self.id, is_last);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn an_id_is_held_only_while_somebody_waits() {
+        let (waiters, id) = (Waiters::default(), "order-42".parse().unwrap());
+        let (first, second) = (waiters.enter(&id), waiters.enter(&id));
+        drop(first);
+        assert_eq!(waiters.by_id.len(), 1);
+        drop(second);
+        assert_eq!(waiters.by_id.len(), 0);
+
+        let told = waiters.enter(&id);
+        waiters.notify(&id);
+        assert_eq!(waiters.by_id.len(), 0);
+        let later = waiters.enter(&id);
+        assert_eq!(told.notified().now_or_never(), Some(()));
+        assert_eq!(waiters.by_id.len(), 1, "whoever came later waits still");
+        waiters.notify(&id);
+        assert_eq!(later.notified().now_or_never(), Some(()));
+        assert_eq!(waiters.by_id.len(), 0);
     }
 }

@@ -213,16 +213,11 @@ impl Store for EmbeddedStore {
     }
 
     async fn list(&self, query: &Query) -> Result<Page, StoreError> {
-        loop {
-            if let Some(page) = self.table.page_without_archive(query) {
-                return Ok(page);
-            }
-            let query_of_archive = query.clone();
-            let cold = self.readers.read(move |archive| archive.page(&query_of_archive)).await?;
-            if let Some(page) = self.table.page(query, cold) {
-                return Ok(page);
-            }
+        if let Some(page) = self.table.page_without_archive(query) {
+            return Ok(page);
         }
+        let (table, query) = (Arc::clone(&self.table), query.clone());
+        self.readers.read(move |archive| table.page_with(&query, || archive.page(&query))).await
     }
 
     fn counts(&self) -> Counts {

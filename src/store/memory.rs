@@ -47,7 +47,7 @@ impl Store for MemoryStore {
     }
 
     async fn list(&self, query: &Query) -> Result<Page, StoreError> {
-        Ok(self.table.page(query, Cold::default()).unwrap_or_default())
+        Ok(self.table.page(query, Cold::default()))
     }
 
     fn counts(&self) -> Counts {

@@ -21,6 +21,8 @@ const STATES: [StateName; 4] = [StateName::Working, StateName::Success, StateNam
 pub(super) struct Table {
     records: scc::HashMap<TaskId, Arc<Task>>,
     order: RwLock<Ordered>,
+    /// Held while tasks leave memory, and shared by who reads the archive for a page.
+    evictions: RwLock<()>,
 }
 
 #[derive(Debug, Default)]
@@ -54,8 +56,6 @@ pub(super) struct Cold {
     pub(super) tasks: Vec<Arc<Task>>,
     /// The last place that was looked at, where there is more behind it.
     pub(super) cut_at: Option<u64>,
-    /// How far the archive was complete when this was read.
-    pub(super) archived_to: u64,
 }
 
 impl Table {
@@ -129,6 +129,7 @@ impl Table {
 
     /// Lets go of settled tasks that the archive holds now, except those that have moved on since.
     pub(super) fn evict(&self, archived: &[Arc<Task>], archived_to: u64) {
+        let _no_page_is_read = self.evictions.write().unwrap_or_else(PoisonError::into_inner);
         let mut order = self.write();
         for task in archived {
             let is_same = |now: &mut Arc<Task>| Arc::ptr_eq(now, task);
@@ -181,16 +182,25 @@ impl Table {
         }
     }
 
-    /// The page of memory and archive together. None when memory has let go of tasks since the archive was read.
-    pub(super) fn page(&self, query: &Query, cold: Cold) -> Option<Page> {
+    /// The page of memory and archive together. Nothing leaves memory while the archive is read, so that no task is
+    /// missed between the two; what the archive takes in meanwhile is in memory still.
+    pub(super) fn page_with<E>(
+        &self,
+        query: &Query,
+        read_archive: impl FnOnce() -> Result<Cold, E>,
+    ) -> Result<Page, E> {
+        let _nothing_leaves = self.evictions.read().unwrap_or_else(PoisonError::into_inner);
+        let cold = read_archive()?;
+        Ok(self.page(query, cold))
+    }
+
+    /// The page of memory and of what is cold.
+    pub(super) fn page(&self, query: &Query, cold: Cold) -> Page {
         let order = self.read();
-        if cold.archived_to < order.archived_to {
-            return None;
-        }
         // The archive may hold newer batches that are still in memory too, and older records of ids that have moved on.
         let is_cold = |task: &Arc<Task>| task.entered <= order.archived_to && !self.holds(&task.id);
         let tasks = cold.tasks.into_iter().filter(is_cold).collect();
-        Some(order.merged(query, tasks, cold.cut_at))
+        order.merged(query, tasks, cold.cut_at)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Ordered> {

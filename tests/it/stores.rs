@@ -84,6 +84,11 @@ impl TestStore {
         self.folder.is_some()
     }
 
+    /// A new one of the same kind.
+    pub(crate) fn another(&self) -> Self {
+        self.kind.open()
+    }
+
     /// Closes it and opens it again.
     pub(crate) async fn reopen(self) -> Self {
         self.store.close().await;

@@ -262,7 +262,8 @@ impl Writer {
     fn note(&self, committed: rusqlite::Result<()>) -> Result<(), StoreError> {
         let health = committed.map_or_else(|error| health_after(&error), |()| Health::Writable);
         self.health.send_if_modified(|now| {
-            let is_change = *now != health;
+            // The archiver may have found meanwhile that the disk is dead, and that is final.
+            let is_change = *now != health && !matches!(now, Health::Dead(_));
             if is_change {
                 tracing::warn!(before = ?now, now = ?health, "the store's health has changed");
                 *now = health.clone();

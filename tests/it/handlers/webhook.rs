@@ -9,6 +9,7 @@ use task_recorder::handler::{Action, Handler, Webhook};
 use task_recorder::task::{Code, ErrorKind, Outcome};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::{assert_failed, handler, output};
 use crate::support::receiver::{Answer, Behaviour, Gate, Receiver};
@@ -58,7 +59,9 @@ async fn a_call_carries_the_input_unchanged_and_says_whose_it_is() {
         ..settings(&receiver.url("/orders/{id}?again={attempt}&of={id}"))
     });
     let input: Vec<u8> = (0..=255).collect();
-    let outcome = handler.run(&task("a=b+c", Some("Application/X;  y=\"Z\""), input.clone()), 3, &CancellationToken::new()).await;
+    let outcome = handler
+        .run(&task("a=b+c", Some("Application/X;  y=\"Z\""), input.clone()), 3, &CancellationToken::new())
+        .await;
 
     assert_eq!(outcome.result, Ok(()));
     assert_eq!(outcome.code, Some(Code::HttpStatus(201)));
@@ -213,7 +216,8 @@ async fn a_timeout_is_in_doubt_only_once_something_was_sent() {
     let receiver = receiver_that(Behaviour::NeverAnswer).await;
     for input in ["in", ""] {
         let handler = webhook(WebhookSettings { timeout: SHORT, ..settings(&receiver.url("/")) });
-        let outcome = within("the timeout", handler.run(&task("t", None, input), 1, &CancellationToken::new())).await;
+        let outcome =
+            within("the timeout", handler.run(&task("t", None, input), 1, &CancellationToken::new())).await;
         assert_failed(&outcome, ErrorKind::Timeout, true, "did not answer within 200ms");
         assert_eq!(outcome.code, None);
     }
@@ -260,12 +264,18 @@ async fn connections_are_used_again_and_one_that_has_ended_meanwhile_does_no_har
     let receiver = Receiver::start().await;
     let handler = webhook(settings(&receiver.url("/{id}")));
     for n in 0..10 {
-        assert_eq!(handler.run(&task(&format!("t{n}"), None, "in"), 1, &CancellationToken::new()).await.result, Ok(()));
+        assert_eq!(
+            handler.run(&task(&format!("t{n}"), None, "in"), 1, &CancellationToken::new()).await.result,
+            Ok(())
+        );
     }
     assert_eq!(receiver.connections(), 1);
     receiver.by_default(Behaviour::AnswerAndLeave(Answer::of(200)));
     for n in 1..=10 {
-        assert_eq!(handler.run(&task("leaving", None, "in"), 1, &CancellationToken::new()).await.result, Ok(()));
+        assert_eq!(
+            handler.run(&task("leaving", None, "in"), 1, &CancellationToken::new()).await.result,
+            Ok(())
+        );
         receiver.wait_for_closed(n).await;
     }
     assert_eq!(receiver.count("leaving"), 10, "each sent once");
@@ -330,7 +340,8 @@ async fn many_calls_at_once_all_arrive_once() {
         let handler = std::sync::Arc::clone(&handler);
         callers.spawn(async move {
             for n in (caller..CALLS).step_by(CALLERS) {
-                let outcome = handler.run(&task(&format!("t{n}"), None, "in"), 1, &CancellationToken::new()).await;
+                let outcome =
+                    handler.run(&task(&format!("t{n}"), None, "in"), 1, &CancellationToken::new()).await;
                 assert_eq!((outcome.result.clone(), output(&outcome).as_str()), (Ok(()), "ok"));
             }
         });
