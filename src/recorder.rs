@@ -7,21 +7,18 @@
 //! (tests/it/laws.rs); then [`Recorder::recover`] settles it.
 
 mod endings;
+mod in_process;
 mod lane;
+mod recovery;
 mod revoke;
 mod run;
 mod waiters;
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
-use std::future::{Future, ready};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use jiff::Timestamp;
-use serde::Serialize;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -31,16 +28,12 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use self::endings::Endings;
 use self::lane::{Lane, Place};
 use self::waiters::Waiters;
-use crate::store::{Claim, Counts, Health, Moved, Page, Query, Refused, Store, StoreError};
-use crate::task::{
-    Attempt, Change, ErrorKind, Failure, HandlerName, Input, OnCrash, Outcome, Output, Phase, Refusal,
-    Request, Start, StartKind, Task, TaskId,
-};
+use crate::store::{Counts, Health, Moved, Page, Query, Refused, Store, StoreError};
+use crate::task::{Change, HandlerName, Refusal, Request, Start, StartKind, Task, TaskId};
 
 pub use self::lane::{LaneCounts, LaneSpec, Work};
+pub use self::recovery::RecoveryReport;
 
-/// How many interrupted runs are settled at once after a crash: enough for whole commits.
-const RECOVERED_AT_ONCE: usize = 1_024;
 /// How long outcomes that could not be written are tried again while stopping.
 const LAST_SETTLES: Duration = Duration::from_secs(3);
 
@@ -102,17 +95,6 @@ pub struct Figures {
     pub stale: u64,
     /// Runs whose work panicked.
     pub panics: u64,
-}
-
-/// What [`Recorder::recover`] has found.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct RecoveryReport {
-    /// Runs that a crash cut off; they are failed now.
-    pub interrupted: usize,
-    /// Those of them that are launched again, by the policy of their handler.
-    pub launched_again: usize,
-    /// Tasks that were queued or backing off, and go on.
-    pub resumed: usize,
 }
 
 impl Recorder {
@@ -212,62 +194,6 @@ impl Recorder {
     #[must_use]
     pub fn pause(&self, handler: &HandlerName, is_paused: bool) -> bool {
         self.lane(handler).map(|lane| lane.pause(is_paused)).is_some()
-    }
-
-    /// Launches a future under an id, unless the id is working or has succeeded. Returns as soon as that is decided
-    /// and durable; the future then runs by itself. What it returns is kept as JSON.
-    ///
-    /// # Errors
-    /// [`LaunchError`]; the future was not polled.
-    pub async fn launch<F, T, E>(&self, id: TaskId, future: F) -> Result<Launch, LaunchError>
-    where
-        F: Future<Output = Result<T, E>> + Send + 'static,
-        T: Serialize + 'static,
-        E: Display + 'static,
-    {
-        let request = Request::new(HandlerName::in_process(), Input::empty());
-        self.start(id, request.into(), future).await
-    }
-
-    /// Launches a future as [`Recorder::launch`] does, and waits until the id is not working any more. After a
-    /// refusal because it is working it waits for that run.
-    ///
-    /// # Errors
-    /// [`LaunchError`].
-    pub async fn launch_and_wait<F, T, E>(&self, id: TaskId, future: F) -> Result<Launch, LaunchError>
-    where
-        F: Future<Output = Result<T, E>> + Send + 'static,
-        T: Serialize + 'static,
-        E: Display + 'static,
-    {
-        let launch = self.launch(id, future).await?;
-        Ok(self.settled(launch, None).await?)
-    }
-
-    /// Launches a future under an id that has failed, and under no other.
-    ///
-    /// # Errors
-    /// [`LaunchError`]; the future was not polled.
-    pub async fn retry<F, T, E>(&self, id: TaskId, future: F) -> Result<Launch, LaunchError>
-    where
-        F: Future<Output = Result<T, E>> + Send + 'static,
-        T: Serialize + 'static,
-        E: Display + 'static,
-    {
-        self.start(id, Start { kind: StartKind::Retry, is_queued: false }, future).await
-    }
-
-    async fn start<F, T, E>(&self, id: TaskId, start: Start, future: F) -> Result<Launch, LaunchError>
-    where
-        F: Future<Output = Result<T, E>> + Send + 'static,
-        T: Serialize + 'static,
-        E: Display + 'static,
-    {
-        let _admission = self.admit()?;
-        let work = |_, _, ending| until_told(ending, outcome_of(future));
-        let (first_word, heard) = oneshot::channel();
-        self.inner.runs.spawn(run::run_once(Arc::clone(&self.inner), id, start, work, first_word));
-        heard.await.unwrap_or(Err(StoreError::Closed)).map_err(LaunchError::Store)
     }
 
     /// Stops a run: one that waits at once, one with an attempt under way is told to end, and is `canceling` until it
@@ -422,84 +348,6 @@ impl Recorder {
         self.inner.draining.is_cancelled()
     }
 
-    /// Takes over what a process left when it ended. Runs that were under way are failed, `interrupted`, in doubt, and
-    /// launched again where the policy of their handler says so; tasks that were queued or backing off go on. To be
-    /// called once, before anything is launched.
-    ///
-    /// # Errors
-    /// [`StoreError`] when one of them could not be settled.
-    pub async fn recover(&self) -> Result<RecoveryReport, StoreError> {
-        let found = self.inner.store.recover().await?;
-        let (mut report, mut cut_off) = (RecoveryReport::default(), Vec::new());
-        for claim in found.claims {
-            let task = claim.task();
-            match (self.lane(&task.handler), task.phase()) {
-                (Some(lane), Some(Phase::Queued)) => lane.enqueue(claim),
-                (Some(lane), Some(Phase::BackingOff { next_attempt_at })) => {
-                    let left = Duration::try_from(next_attempt_at.duration_since(Timestamp::now()));
-                    lane.back_off(claim, Instant::now() + left.unwrap_or_default());
-                }
-                _ => {
-                    cut_off.push(claim);
-                    continue;
-                }
-            }
-            report.resumed += 1;
-        }
-        report.interrupted = cut_off.len();
-        let again: Vec<_> = stream::iter(cut_off)
-            .map(|claim| self.interrupt(claim))
-            .buffer_unordered(RECOVERED_AT_ONCE)
-            .try_filter_map(|again| ready(Ok(again)))
-            .try_collect()
-            .await?;
-        report.launched_again = again.len();
-        for (lane, id) in again {
-            let place = lane.reserve_anyway();
-            let launched = self.start_in_lane(&lane, id, StartKind::Retry, Some(place)).await;
-            if let Err(LaunchError::Store(error)) = launched {
-                return Err(error);
-            }
-        }
-        for task in found.revoking {
-            let failure =
-                Failure::new(ErrorKind::Interrupted, "the service ended while the revoke was under way");
-            let change = Change::EndRevoke { revision: task.revision, result: Err(failure) };
-            self.inner.store.change(&task.id, change).await?;
-        }
-        Ok(report)
-    }
-
-    /// Settles a run that a process has left. Returns what is to be launched again.
-    async fn interrupt(&self, claim: Claim) -> Result<Option<(Arc<Lane>, TaskId)>, StoreError> {
-        let task = Arc::clone(claim.task());
-        let failure = match task.phase() {
-            Some(Phase::Queued | Phase::BackingOff { .. }) => Failure::without_effect(
-                ErrorKind::Interrupted,
-                "the service ended while the run waited, and its handler is not configured any more",
-            ),
-            Some(Phase::Canceling) => Failure::new(
-                ErrorKind::Canceled,
-                "a caller canceled the run, and the service ended meanwhile",
-            ),
-            Some(Phase::Running) | None => {
-                Failure::new(ErrorKind::Interrupted, "the service ended while the run was under way")
-            }
-        };
-        let attempt = Attempt {
-            run: task.run,
-            attempt: task.attempt().unwrap_or(1),
-            started: task.since,
-            ended: Timestamp::now(),
-            code: None,
-            failure: Some(failure),
-        };
-        self.inner.store.settle(claim, attempt, None).await.map_err(|unsettled| unsettled.error)?;
-        let is_again = |lane: &&Arc<Lane>| lane.spec.policy.on_crash == OnCrash::Retry;
-        let lane = self.lane(&task.handler).filter(is_again).filter(|_| task.phase() == Some(Phase::Running));
-        Ok(lane.map(|lane| (Arc::clone(lane), task.id.clone())))
-    }
-
     /// Stops in order: no new launches, runs go on for the `grace` period, the rest is recorded as failed with kind
     /// `shutdown`, the store is closed.
     pub async fn stop(&self, grace: Duration) {
@@ -516,33 +364,5 @@ impl Recorder {
             }
         }
         inner.store.close().await;
-    }
-}
-
-/// Drops the work when it is told to end: a future of this process can do nothing more about it.
-async fn until_told(ending: CancellationToken, work: impl Future<Output = Outcome>) -> Outcome {
-    tokio::select! {
-        biased;
-        outcome = work => outcome,
-        () = ending.cancelled() => Outcome::failed(Failure::new(ErrorKind::Canceled, "it was told to end")),
-    }
-}
-
-async fn outcome_of<T: Serialize, E: Display>(future: impl Future<Output = Result<T, E>>) -> Outcome {
-    let value = match future.await {
-        Ok(value) => value,
-        Err(error) => return Outcome::failed(Failure::new(ErrorKind::Error, error.to_string())),
-    };
-    match serde_json::to_vec(&value) {
-        Ok(json) if json == b"null" => Outcome::success(),
-        Ok(json) => {
-            let media_type = Some("application/json".to_owned());
-            let output = Output { media_type, truncated: false, bytes: json.into() };
-            Outcome { output: Some(output), ..Outcome::success() }
-        }
-        Err(error) => {
-            let message = format!("it succeeded, but what it returned is no JSON: {error}");
-            Outcome::failed(Failure { in_doubt: true, ..Failure::new(ErrorKind::Error, message) })
-        }
     }
 }

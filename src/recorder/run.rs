@@ -256,14 +256,13 @@ fn shut_down(attempt: Attempt) -> Attempt {
     told(attempt, ErrorKind::Shutdown, "the service stopped before the run ended")
 }
 
-fn told(attempt: Attempt, kind: ErrorKind, message: &str) -> Attempt {
-    let failure = attempt.failure.map(|failure| Failure {
-        kind,
-        message: format!("{message}: {}", failure.message),
-        // What is known of the attempt is known of the run: without an effect so far there is none.
-        in_doubt: failure.in_doubt,
-    });
-    Attempt { failure, ..attempt }
+/// What happened to it otherwise, a panic for example, stays what it is.
+fn told(mut attempt: Attempt, kind: ErrorKind, message: &str) -> Attempt {
+    if let Some(failure) = attempt.failure.as_mut().filter(|failure| failure.kind == ErrorKind::Canceled) {
+        failure.kind = kind;
+        failure.message = format!("{message}: {}", failure.message);
+    }
+    attempt
 }
 
 /// What a panic said.

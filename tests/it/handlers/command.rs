@@ -217,8 +217,9 @@ async fn a_dropped_run_kills_the_group_and_leaves_no_zombie() {
     let handler = command(CommandSettings { cwd: Some(folder.path().to_owned()), ..sh(script) });
     let task = task("t", None, "");
     let file = folder.path().join("pids");
+    let ending = CancellationToken::new();
     tokio::select! {
-        outcome = handler.run(&task, 1, &CancellationToken::new()) => panic!("{outcome:?}"),
+        outcome = handler.run(&task, 1, &ending) => panic!("{outcome:?}"),
         () = until("the command to start", || file.exists()) => (),
     }
     let pids = std::fs::read_to_string(file).unwrap();

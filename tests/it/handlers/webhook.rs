@@ -289,8 +289,9 @@ async fn a_dropped_run_ends_its_request() {
     let receiver = receiver_that(Behaviour::AnswerAfter(gate.clone(), Answer::of(200))).await;
     let handler = webhook(settings(&receiver.url("/")));
     let task = task("t", None, "in");
+    let ending = CancellationToken::new();
     tokio::select! {
-        outcome = handler.run(&task, 1, &CancellationToken::new()) => panic!("{outcome:?}"),
+        outcome = handler.run(&task, 1, &ending) => panic!("{outcome:?}"),
         () = receiver.wait_for(1) => (),
     }
     receiver.wait_for_cut(1).await;
@@ -309,7 +310,7 @@ async fn a_script_goes_call_by_call() {
     receiver.on("t", answers(&[503, 429, 200]));
     let mut codes = Vec::new();
     for attempt in 1..=4 {
-        codes.push(handler.run(&task("t", None, ""), attempt).await.code);
+        codes.push(handler.run(&task("t", None, ""), attempt, &CancellationToken::new()).await.code);
     }
     assert_eq!(codes, [503, 429, 200, 200].map(|status| Some(Code::HttpStatus(status))));
 }
