@@ -318,7 +318,7 @@ async fn exactly_one_of_many_revokes_is_done(store: TestStore) {
 async fn bytes_survive(store: TestStore) {
     let sizes = [0, 1, 64 << 10, 1 << 20];
     // Every byte there is, zero among them.
-    let bytes = |size: usize| Bytes::from_iter((0..size).map(|n| u8::try_from(n * 31 % 256).unwrap()));
+    let bytes = |size: usize| (0..size).map(|n| u8::try_from(n * 31 % 256).unwrap()).collect::<Bytes>();
     let check = async |is_settled: bool| {
         for size in sizes {
             let task = store.get(&id(&format!("bytes-{size}"))).await.unwrap().unwrap();
@@ -384,13 +384,16 @@ async fn populate(store: &dyn Store) -> Vec<Arc<Task>> {
     tasks
 }
 
+/// Whether a task belongs in the list.
+type Matches<'a> = &'a dyn Fn(&Task) -> bool;
+
 async fn every_filter_narrows_a_list(store: TestStore) {
     let tasks = populate(&*store).await;
     store.at_rest().await;
     let middle = tasks[7].since;
     let (is_since, is_before) = (|task: &Task| task.since >= middle, |task: &Task| task.since < middle);
     let f = Filter::default;
-    let filters: Vec<(Filter, &dyn Fn(&Task) -> bool)> = vec![
+    let filters: [(Filter, Matches<'_>); 14] = [
         (f(), &|_| true),
         (in_states(&[StateName::Working]), &|task| task.state == State::Working),
         (in_states(&[StateName::Success]), &|task| matches!(task.state, State::Success { .. })),

@@ -14,8 +14,9 @@ use tokio::task::JoinSet;
 
 use crate::stores::{
     Kind, TestStore, assert_counts_agree, attempt, done, failure, id, in_states, launch, launch_with, query,
-    settle, success, until, within, without_bytes,
+    settle, success, without_bytes,
 };
+use crate::support::{until, within};
 
 /// Makes a test of each law for each store. Only a macro can make functions.
 macro_rules! every_store {
@@ -76,7 +77,7 @@ async fn found(recorder: &Recorder, task: &TaskId) -> Arc<Task> {
 
 /// The record once it is not working any more.
 async fn settled(recorder: &Recorder, task: &TaskId) -> Arc<Task> {
-    let patience = Duration::from_secs(3_600);
+    let patience = Duration::from_hours(1);
     let task = within("the run is settled", recorder.wait(task, patience)).await.unwrap().unwrap();
     assert!(!task.is_working());
     task
@@ -218,9 +219,7 @@ struct Bomb;
 
 impl Drop for Bomb {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            panic!("dropped");
-        }
+        assert!(std::thread::panicking(), "dropped");
     }
 }
 
@@ -304,16 +303,16 @@ async fn a_hang_up_of_the_caller_cuts_nothing(_store: TestStore, recorder: Recor
         drop(call);
     }
     let mut call = JoinSet::new();
-    let (told, word) = oneshot::channel();
+    let (running, runs) = oneshot::channel();
     let (caller, work_of_it) = (recorder.clone(), work());
     call.spawn(async move {
         let work = async move {
-            let _ = told.send(());
+            let _ = running.send(());
             work_of_it.await
         };
         drop(caller.launch_and_wait(id("aborted"), work).await);
     });
-    within("it runs", word).await.unwrap();
+    within("it runs", runs).await.unwrap();
     call.shutdown().await;
     // One that was never polled has launched nothing.
     drop(recorder.launch(id("never"), work()));
@@ -633,7 +632,7 @@ async fn waiting_ends_with_the_patience_or_with_the_run() {
     };
     assert!(refused.task.unwrap().is_working());
     assert_eq!(begun.elapsed().as_secs(), 60);
-    let now = recorder.wait(&task, Duration::from_secs(600)).await.unwrap().unwrap();
+    let now = recorder.wait(&task, Duration::from_mins(10)).await.unwrap().unwrap();
     assert!(!now.is_working());
     assert_eq!(begun.elapsed().as_secs(), 100);
 }
@@ -710,7 +709,7 @@ fn failing(error: StoreError) -> (Arc<Failing>, Recorder) {
 async fn an_outcome_that_cannot_be_written_is_kept_and_written_later() {
     let (store, recorder) = failing(StoreError::Unavailable("no space left".to_owned()));
     recorder.launch(id("order"), async { Ok::<_, String>("out") }).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    tokio::time::sleep(Duration::from_hours(1)).await;
     assert!(found(&recorder, &id("order")).await.is_working());
     assert_eq!(recorder.figures().unsettled, 1);
     let tries = store.settles.load(SeqCst);
