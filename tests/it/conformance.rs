@@ -385,13 +385,16 @@ async fn populate(store: &dyn Store) -> Vec<Arc<Task>> {
     tasks
 }
 
+/// Whether a task belongs in the list.
+type Matches<'a> = &'a dyn Fn(&Task) -> bool;
+
 async fn every_filter_narrows_a_list(store: TestStore) {
     let tasks = populate(&*store).await;
     store.at_rest().await;
     let middle = tasks[7].since;
     let (is_since, is_before) = (|task: &Task| task.since >= middle, |task: &Task| task.since < middle);
     let f = Filter::default;
-    let filters: Vec<(Filter, Expected<'_>)> = vec![
+    let filters: [(Filter, Matches<'_>); 14] = [
         (f(), &|_| true),
         (in_states(&[StateName::Working]), &|task| task.is_working()),
         (in_states(&[StateName::Success]), &|task| matches!(task.state, State::Success { .. })),
@@ -646,6 +649,3 @@ mod sparse {
         a_sparse_filter_gives_short_pages_until_the_end(Kind::Hot(12_000).open()).await;
     }
 }
-
-/// Whether a task has to be in a list.
-type Expected<'a> = &'a dyn Fn(&Task) -> bool;

@@ -18,8 +18,9 @@ use task_recorder::task::{ErrorKind, Refusal, State, StateName, Task, TaskId};
 use crate::stores::{
     Kind, Moves as _, RETRY, assert_counts_agree, attempt, claim, done, failure, id, in_states, launch,
     list_all, list_ids, not_started, number, open_embedded, open_to_read, query, run, settle, started,
-    success, until, within,
+    success,
 };
+use crate::support::{until, within};
 
 /// With these set, the test of the name is the child of another one.
 const FOLDER: &str = "TASK_RECORDER_TEST_FOLDER";

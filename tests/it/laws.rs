@@ -14,8 +14,9 @@ use tokio::task::JoinSet;
 
 use crate::stores::{
     Kind, RETRY, TestStore, assert_counts_agree, attempt, done, failure, id, in_states, launch, launch_with,
-    query, settle, success, until, within, without_bytes,
+    query, settle, success, without_bytes,
 };
+use crate::support::{until, within};
 
 /// Makes a test of each law for each store. Only a macro can make functions.
 macro_rules! every_store {
@@ -302,16 +303,16 @@ async fn a_hang_up_of_the_caller_cuts_nothing(_store: TestStore, recorder: Recor
         drop(call);
     }
     let mut call = JoinSet::new();
-    let (told, heard) = oneshot::channel();
+    let (running, runs) = oneshot::channel();
     let (caller, work_of_it) = (recorder.clone(), work());
     call.spawn(async move {
         let work = async move {
-            let _ = told.send(());
+            let _ = running.send(());
             work_of_it.await
         };
         drop(caller.launch_and_wait(id("aborted"), work).await);
     });
-    within("it runs", heard).await.unwrap();
+    within("it runs", runs).await.unwrap();
     call.shutdown().await;
     // One that was never polled has launched nothing.
     drop(recorder.launch(id("never"), work()));

@@ -20,6 +20,8 @@ use task_recorder::task::{
 };
 use tempfile::TempDir;
 
+use crate::support::until;
+
 /// How long something may take that has to happen; reached only where it does not.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -151,24 +153,6 @@ pub(crate) fn open_to_read(path: &Path) -> Connection {
 /// The one number that the statement gives.
 pub(crate) fn number(connection: &Connection, sql: &str) -> usize {
     connection.query_row(sql, [], |row| row.get(0)).unwrap()
-}
-
-/// Waits for something that has to happen.
-pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
-        Ok(value) => value,
-        Err(_elapsed) => panic!("waited {PATIENCE:?} until {what}"),
-    }
-}
-
-/// Waits until something is so that tells nobody.
-pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    within(what, async {
-        while !is_so() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    })
-    .await;
 }
 
 pub(crate) fn id(text: &str) -> TaskId {
