@@ -6,11 +6,13 @@
 //! | `GET /tasks/{id}`, `/status`, `/result` | `record` |
 //! | `POST /tasks/{id}/retry`, `/cancel`, `/revoke`, `DELETE /tasks/{id}`, `POST /handlers/{name}/pause`, `/resume` | `action` |
 //! | `GET /tasks` | `list` |
+//! | `GET /events` | `events` |
 //! | `GET /stats`, `/handlers`, `/livez`, `/readyz`, `/version` | `service` |
 //!
 //! Invariant: every answer that is not 2xx is `application/problem+json`, also for unknown routes and methods.
 
 mod action;
+mod events;
 mod launch;
 mod list;
 mod params;
@@ -60,6 +62,7 @@ pub fn router(api: Api) -> Router {
         .route("/tasks/{id}/revoke", post(action::revoke))
         .route("/handlers/{name}/pause", post(action::pause))
         .route("/handlers/{name}/resume", post(action::resume))
+        .route("/events", get(events::events))
         .route("/stats", get(service::stats))
         .route("/handlers", get(service::handlers))
         .route("/livez", get(service::livez))

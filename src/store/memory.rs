@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use super::feed::{EVENTS_KEPT, Feed};
 use super::table::{Cold, Table};
 use super::{Counts, Health, Moved, Page, Query, Recovered, Store, StoreError};
 use crate::task::{Change, State, Task, TaskId};
@@ -22,8 +23,14 @@ impl MemoryStore {
     /// An empty store.
     #[must_use]
     pub fn new() -> Self {
+        Self::with_events_kept(EVENTS_KEPT)
+    }
+
+    /// An empty store that keeps so many events, at least one.
+    #[must_use]
+    pub fn with_events_kept(events_kept: usize) -> Self {
         let health = watch::Sender::new(Health::Writable);
-        Self { table: Table::default(), is_closed: AtomicBool::new(false), health }
+        Self { table: Table::new(events_kept), is_closed: AtomicBool::new(false), health }
     }
 }
 
@@ -62,7 +69,12 @@ impl Store for MemoryStore {
         self.health.subscribe()
     }
 
+    fn events(&self) -> Feed {
+        self.table.feeder.reader()
+    }
+
     async fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
+        self.table.feeder.close();
     }
 }

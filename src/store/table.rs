@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::feed::Feeder;
 use super::{Counts, Moved, Order, Page, Query, Refused, StateCounts, stamp};
 use crate::task::{Change, HandlerName, StateName, Task, TaskId};
 
@@ -17,12 +18,14 @@ pub(super) const EXAMINED_MAX: usize = 10_000;
 
 const STATES: [StateName; 4] = [StateName::Working, StateName::Success, StateName::Failed, StateName::Absent];
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Table {
     records: scc::HashMap<TaskId, Arc<Task>>,
     order: RwLock<Ordered>,
     /// Held while tasks leave memory, and shared by who reads the archive for a page.
     evictions: RwLock<()>,
+    /// Fed while `order` is held for writing.
+    pub(super) feeder: Feeder,
 }
 
 #[derive(Debug, Default)]
@@ -59,6 +62,16 @@ pub(super) struct Cold {
 }
 
 impl Table {
+    /// An empty one that keeps so many events.
+    pub(super) fn new(events_kept: usize) -> Self {
+        Self {
+            records: scc::HashMap::default(),
+            order: RwLock::default(),
+            evictions: RwLock::default(),
+            feeder: Feeder::new(events_kept),
+        }
+    }
+
     /// The record, also one that is [`StateName::Absent`].
     pub(super) fn get(&self, id: &TaskId) -> Option<Arc<Task>> {
         self.records.read_sync(id, |_, task| Arc::clone(task))
@@ -66,14 +79,13 @@ impl Table {
 
     /// Decides and makes a change at once, for a store that keeps nothing else.
     pub(super) fn change(&self, id: &TaskId, change: Change) -> Moved {
-        let mut order = self.write();
+        let order = self.write();
         let previous = self.get(id);
         let stamp = stamp(order.seq + 1);
         match Task::after(previous.as_deref(), id, change, stamp) {
             Ok(next) => {
                 let next = Arc::new(next);
-                self.replace(&mut order, &Move { previous, next: Arc::clone(&next) });
-                order.seq = stamp.seq;
+                self.show(order, &[Move { previous, next: Arc::clone(&next) }], stamp.seq);
                 Moved::Done(next)
             }
             Err(reason) => Moved::Refused(Refused::new(reason, previous)),
@@ -82,11 +94,28 @@ impl Table {
 
     /// Shows changes that are durable now, in their order; `seq` is the number of the last one.
     pub(super) fn publish(&self, moves: &[Move], seq: u64) {
+        self.show(self.write(), moves, seq);
+    }
+
+    fn show(&self, mut order: RwLockWriteGuard<'_, Ordered>, moves: &[Move], seq: u64) {
+        for one in moves {
+            self.replace(&mut order, one);
+        }
+        order.seq = seq;
+        // Whoever has read an event finds a record that is as new.
+        self.feeder.take(moves, seq + 1 - moves.len() as u64);
+        drop(order);
+        self.feeder.tell();
+    }
+
+    /// Takes in what an earlier process has left; `seq` is the number of its last change.
+    pub(super) fn restore(&self, moves: &[Move], seq: u64) {
         let mut order = self.write();
         for one in moves {
             self.replace(&mut order, one);
         }
         order.seq = seq;
+        self.feeder.start_from(seq);
     }
 
     /// Starts with what an archive holds: its counts, and how far it is complete.
