@@ -11,6 +11,7 @@
 
 mod cli;
 mod config;
+mod config_policy;
 mod config_refused;
 mod conformance;
 mod crash;
