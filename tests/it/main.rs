@@ -20,6 +20,7 @@ mod handlers;
 mod http;
 mod laws;
 mod load;
+mod policy;
 mod stores;
 mod support;
 mod tidy;
