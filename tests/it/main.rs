@@ -21,6 +21,7 @@ mod http;
 mod laws;
 mod load;
 mod policy;
+mod readme;
 mod stores;
 mod support;
 mod tidy;
