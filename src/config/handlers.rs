@@ -89,7 +89,14 @@ fn handler(
         let (other, _) = TYPES.iter().find(|(other, _)| other != this && keys_of(other).any(|k| k == key))?;
         Some(Fault::OtherType { key: key.to_owned(), table: table.clone(), this, other })
     });
-    Some(Handler { name, is_default, input_bytes_max, action: action? })
+    Some(Handler {
+        name,
+        is_default,
+        input_bytes_max,
+        action: action?,
+        revoke: None,
+        policy: crate::task::Policy::default(),
+    })
 }
 
 fn webhook(section: &mut Section<'_, '_>, output_bytes_max: usize) -> Option<Webhook> {

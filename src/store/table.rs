@@ -118,9 +118,13 @@ impl Table {
     pub(super) fn oldest_settled(&self, max: usize) -> Vec<Arc<Task>> {
         let order = self.read();
         let states = [&order.success, &order.failed, &order.absent];
-        let mut oldest: Vec<_> = states.iter().flat_map(|tasks| tasks.iter().take(max)).collect();
-        oldest.sort_unstable_by_key(|(place, _)| **place);
-        oldest.into_iter().take(max).map(|(_, task)| Arc::clone(task)).collect()
+        // A success that is being revoked stays, because it moves on soon.
+        let may_go = |task: &&Arc<Task>| !task.is_revoking();
+        let oldest = states.into_iter().flat_map(|tasks| tasks.values().filter(may_go).take(max));
+        let mut oldest: Vec<_> = oldest.map(Arc::clone).collect();
+        oldest.sort_unstable_by_key(|task| task.entered);
+        oldest.truncate(max);
+        oldest
     }
 
     /// Lets go of settled tasks that the archive holds now, except those that have moved on since.
@@ -139,6 +143,16 @@ impl Table {
     /// Every task that is working.
     pub(super) fn working(&self) -> Vec<Arc<Task>> {
         self.read().working.values().map(Arc::clone).collect()
+    }
+
+    /// Every success whose revoke is under way.
+    pub(super) fn revoking(&self) -> Vec<Arc<Task>> {
+        self.read().success.values().filter(|task| task.is_revoking()).map(Arc::clone).collect()
+    }
+
+    /// Whether it is in memory.
+    pub(super) fn holds(&self, id: &TaskId) -> bool {
+        self.records.contains_sync(id)
     }
 
     pub(super) fn counts(&self) -> Counts {
@@ -184,8 +198,7 @@ impl Table {
     pub(super) fn page(&self, query: &Query, cold: Cold) -> Page {
         let order = self.read();
         // The archive may hold newer batches that are still in memory too, and older records of ids that have moved on.
-        let is_cold =
-            |task: &Arc<Task>| task.entered <= order.archived_to && !self.records.contains_sync(&task.id);
+        let is_cold = |task: &Arc<Task>| task.entered <= order.archived_to && !self.holds(&task.id);
         let tasks = cold.tasks.into_iter().filter(is_cold).collect();
         order.merged(query, tasks, cold.cut_at)
     }

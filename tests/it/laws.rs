@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use task_recorder::recorder::{Launch, LaunchError, Recorder};
+use task_recorder::recorder::{Launch, LaunchError, Recorder, RecoveryReport};
 use task_recorder::store::{Filter, Moved, Order, Page, Query, StateCounts, Store, StoreError, Unsettled};
 use task_recorder::task::{ErrorKind, Outcome, Refusal, Start, State, StateName, Task, TaskId};
 use tokio::sync::{Barrier, Semaphore, oneshot};
 use tokio::task::JoinSet;
 
 use crate::stores::{
-    Kind, TestStore, assert_counts_agree, attempt, done, failure, id, in_states, launch, launch_with, query,
-    settle, success, without_bytes,
+    Kind, RETRY, TestStore, assert_counts_agree, attempt, done, failure, id, in_states, launch, launch_with,
+    query, settle, success, without_bytes,
 };
 use crate::support::{until, within};
 
@@ -197,12 +197,12 @@ async fn a_refused_launch_changes_nothing(store: TestStore, recorder: Recorder) 
     for (name, start, reason) in [
         ("working", launch_with(ours.as_str(), "other"), Refusal::Working),
         ("working", launch("other"), Refusal::HandlerMismatch),
-        ("working", Start::Retry, Refusal::NotFailed),
+        ("working", RETRY, Refusal::NotFailed),
         ("success", launch_with(ours.as_str(), "other"), Refusal::Success),
         ("success", launch("other"), Refusal::HandlerMismatch),
-        ("success", Start::Retry, Refusal::NotFailed),
+        ("success", RETRY, Refusal::NotFailed),
         ("failed", launch("other"), Refusal::HandlerMismatch),
-        ("unknown", Start::Retry, Refusal::NotFound),
+        ("unknown", RETRY, Refusal::NotFound),
     ] {
         let launch = recorder.start(id(name), start, never).await.unwrap();
         assert_eq!(refusal(&launch), Some(reason), "{name}");
@@ -271,7 +271,7 @@ async fn everything_settles(_store: TestStore, recorder: Recorder) {
     for name in ["panics-later", "panics-with-a-value", "panics-when-dropped", "panics-at-once"] {
         let again = recorder.start(id(name), launch(""), async |_| success()).await.unwrap();
         assert!(is_started(&again), "{name}");
-        assert_eq!(settled(&recorder, &id(name)).await.state, State::Success { output: None });
+        assert_eq!(settled(&recorder, &id(name)).await.state, State::Success { output: None, undo: None });
     }
 
     // What hangs ends with the recorder, also if it does not end well.
@@ -320,7 +320,7 @@ async fn a_hang_up_of_the_caller_cuts_nothing(_store: TestStore, recorder: Recor
     gate.add_permits(21);
     for task in hung_up.iter().chain([&id("aborted")]) {
         until_known(&recorder, task).await;
-        assert_eq!(settled(&recorder, task).await.state, State::Success { output: None });
+        assert_eq!(settled(&recorder, task).await.state, State::Success { output: None, undo: None });
     }
     assert_eq!(recorder.status(&id("never")).await.unwrap(), None);
 }
@@ -342,7 +342,7 @@ async fn a_crash_leaves_no_task_working(store: TestStore, recorder: Recorder) {
     }
     let store = if store.is_durable() { store.reopen().await } else { store };
     let recorder = Recorder::new(store.shared());
-    assert_eq!(recorder.recover().await.unwrap(), 30);
+    assert_eq!(recorder.recover().await.unwrap().interrupted, 30);
     for n in 0..30 {
         let task = found(&recorder, &id(&format!("t{n}"))).await;
         assert_eq!((kind_of(&task), task.run), (Some((ErrorKind::Interrupted, true)), 1));
@@ -350,9 +350,9 @@ async fn a_crash_leaves_no_task_working(store: TestStore, recorder: Recorder) {
     }
     let counts = assert_counts_agree(&*store).await;
     assert_eq!(counts, StateCounts { working: 0, success: 1, failed: 30 });
-    assert_eq!(recorder.recover().await.unwrap(), 0);
+    assert_eq!(recorder.recover().await.unwrap(), RecoveryReport::default());
     // They may be launched again.
-    let again = Start::Launch { handler: "h".parse().unwrap(), input: task_recorder::task::Input::empty() };
+    let again = launch("");
     assert!(is_started(&recorder.start(id("t7"), again, async |_| success()).await.unwrap()));
     assert_eq!(settled(&recorder, &id("t7")).await.run, 2);
 }
@@ -413,7 +413,7 @@ async fn a_late_worker_changes_nothing_and_is_counted(store: TestStore, recorder
     let (finish, finished) = oneshot::channel::<()>();
     recorder.launch(task.clone(), async { finished.await.map_err(|error| error.to_string()) }).await.unwrap();
     // Somebody else settles the run: a second claim of it, as after a crash.
-    let claim = store.recover().await.unwrap().pop().unwrap();
+    let claim = store.recover().await.unwrap().claims.pop().unwrap();
     settle(&*store, claim, failure(ErrorKind::Interrupted)).await;
     let (finish_second, finished_second) = oneshot::channel::<()>();
     let second = async { finished_second.await.map_err(|error| error.to_string()) };
@@ -560,7 +560,7 @@ async fn stopping_waits_for_runs_then_records_the_rest_and_closes_the_store(
     assert_eq!(recorder.retry(id("late"), async { Done::Ok(()) }).await.unwrap_err(), LaunchError::Draining);
     // What runs goes on within the grace period, and what it comes to is recorded.
     finish.send(()).unwrap();
-    assert_eq!(settled(&recorder, &id("ends")).await.state, State::Success { output: None });
+    assert_eq!(settled(&recorder, &id("ends")).await.state, State::Success { output: None, undo: None });
     within("it stops", stopping.join_all()).await;
 
     assert_eq!(kind_of(&*found(&recorder, &id("hangs")).await), Some((ErrorKind::Shutdown, true)));
@@ -569,7 +569,7 @@ async fn stopping_waits_for_runs_then_records_the_rest_and_closes_the_store(
     assert_eq!(store.claim(&id("late"), launch_with("h", "")).await.unwrap_err(), StoreError::Closed);
     if store.is_durable() {
         let store = store.reopen().await;
-        assert_eq!(store.recover().await.unwrap().len(), 0);
+        assert_eq!(store.recover().await.unwrap().claims.len(), 0);
         assert_counts_agree(&*store).await;
     }
 }
@@ -664,12 +664,8 @@ impl Store for Failing {
         }
     }
 
-    async fn revoke(&self, id: &TaskId) -> Result<Moved, StoreError> {
-        self.store.revoke(id).await
-    }
-
-    async fn forget(&self, id: &TaskId) -> Result<Moved, StoreError> {
-        self.store.forget(id).await
+    async fn change(&self, id: &TaskId, change: task_recorder::task::Change) -> Result<Moved, StoreError> {
+        self.store.change(id, change).await
     }
 
     async fn get(&self, id: &TaskId) -> Result<Option<Arc<Task>>, StoreError> {
@@ -684,7 +680,7 @@ impl Store for Failing {
         self.store.counts()
     }
 
-    async fn recover(&self) -> Result<Vec<task_recorder::store::Claim>, StoreError> {
+    async fn recover(&self) -> Result<task_recorder::store::Recovered, StoreError> {
         self.store.recover().await
     }
 

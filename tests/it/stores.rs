@@ -6,16 +6,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 use task_recorder::store::{
     Claim, Claimed, EmbeddedOptions, EmbeddedStore, Filter, MemoryStore, Moved, OpenError, Order, Query,
-    Refused, StateCounts, Store,
+    Refused, StateCounts, Store, StoreError,
 };
 use task_recorder::task::{
-    Attempt, ErrorKind, Failure, HandlerName, Input, Outcome, Output, Refusal, Start, State, StateName, Task,
-    TaskId,
+    Attempt, Change, ErrorKind, Failure, HandlerName, Input, Outcome, Output, Refusal, Request, Start,
+    StartKind, State, StateName, Task, TaskId,
 };
 use tempfile::TempDir;
 
@@ -113,6 +114,23 @@ impl TestStore {
     }
 }
 
+/// A retry that runs at once.
+pub(crate) const RETRY: Start = Start { kind: StartKind::Retry, is_queued: false };
+
+/// Moves that have no method of their own.
+#[async_trait]
+pub(crate) trait Moves: Store {
+    async fn revoke(&self, id: &TaskId) -> Result<Moved, StoreError> {
+        self.change(id, Change::Revoke).await
+    }
+
+    async fn forget(&self, id: &TaskId) -> Result<Moved, StoreError> {
+        self.change(id, Change::Forget).await
+    }
+}
+
+impl<S: Store + ?Sized> Moves for S {}
+
 /// Opens a folder that nobody has open. A process that another test starts at this moment holds the lock too, from
 /// its fork to its exec.
 pub(crate) fn open_embedded(path: &Path, options: &EmbeddedOptions) -> EmbeddedStore {
@@ -151,7 +169,8 @@ pub(crate) fn launch(input: impl Into<Bytes>) -> Start {
 }
 
 pub(crate) fn launch_with(name: &str, input: impl Into<Bytes>) -> Start {
-    Start::Launch { handler: handler(name), input: Input::new(Some("text/plain".to_owned()), input.into()) }
+    let input = Input::new(Some("text/plain".to_owned()), input.into());
+    Request::new(handler(name), input).into()
 }
 
 /// The last attempt of a run that came to this.
@@ -277,7 +296,7 @@ pub(crate) async fn assert_counts_agree(store: &dyn Store) -> StateCounts {
 pub(crate) fn without_bytes(task: &Task) -> Task {
     let mut task = task.clone();
     task.input.bytes = Bytes::new();
-    if let State::Success { output: Some(output) } | State::Failed { output: Some(output), .. } =
+    if let State::Success { output: Some(output), .. } | State::Failed { output: Some(output), .. } =
         &mut task.state
     {
         output.bytes = Bytes::new();

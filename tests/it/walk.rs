@@ -9,7 +9,8 @@ use task_recorder::store::{Claim, Claimed, Filter, Moved, Order, StateCounts};
 use task_recorder::task::{ErrorKind, Refusal, Start, StateName, Task};
 
 use crate::stores::{
-    Kind, TestStore, attempt, failure, handler, id, in_states, launch_with, list_all, query, success,
+    Kind, Moves as _, RETRY, TestStore, attempt, failure, handler, id, in_states, launch_with, list_all,
+    query, success,
 };
 
 const IDS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
@@ -205,7 +206,7 @@ impl Walk {
             }
             Step::Retry { task } => {
                 let expected = self.model.retry(*task);
-                self.claim(*task, Start::Retry, expected).await;
+                self.claim(*task, RETRY, expected).await;
             }
             Step::Settle { task, claim, is_success } => self.settle(*task, claim, *is_success).await,
             Step::ClaimAgain => self.claim_again().await,
@@ -263,7 +264,7 @@ impl Walk {
     }
 
     async fn claim_again(&mut self) {
-        let claims = self.store.recover().await.unwrap();
+        let claims = self.store.recover().await.unwrap().claims;
         assert_eq!(claims.len() as u64, self.model.counts().working);
         for claim in claims {
             let task = IDS.iter().position(|name| *name == claim.task().id.as_str()).unwrap();

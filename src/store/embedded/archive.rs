@@ -80,7 +80,9 @@ impl Archive {
             for ((handler, state), change) in changes {
                 count.execute((handler, state, change))?;
             }
-            transaction.prepare_cached("UPDATE progress SET archived_to = ?")?.execute([archived_to])?;
+            transaction
+                .prepare_cached("UPDATE progress SET archived_to = max(archived_to, ?)")?
+                .execute([archived_to])?;
         }
         transaction.commit()?;
         self.checkpoints.note(bytes);

@@ -92,7 +92,7 @@ impl Archiver {
             let archived_to = last.entered;
             self.archive.add(&batch, archived_to)?;
             self.table.evict(&batch, archived_to);
-            let archived = batch.iter().map(|task| (task.id.clone(), task.entered)).collect();
+            let archived = batch.iter().map(|task| task.id.clone()).collect();
             if self.writer.send(Request::Archived(archived)).is_err() {
                 return Ok(());
             }
