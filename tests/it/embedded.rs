@@ -98,20 +98,26 @@ async fn an_archived_success_refuses_a_launch_and_an_archived_failure_is_relaunc
 
 #[tokio::test]
 async fn counts_are_exact_after_a_reopen() {
-    let mut store = Kind::Tiny(8).open();
-    for turn in 0..4 {
-        for n in 0..30 {
-            let task = id(&format!("t{n}"));
-            match (n + turn) % 5 {
-                0 => drop(claim_if_free(&*store, &task).await),
-                1 | 2 => settle_if_free(&*store, &task, true).await,
-                3 => settle_if_free(&*store, &task, false).await,
-                _ => drop(store.revoke(&task).await.unwrap()),
+    for is_archived in [false, true] {
+        let mut store = Kind::Tiny(8).open();
+        for turn in 0..6 {
+            for n in 0..30 {
+                let task = id(&format!("t{n}"));
+                match (n * 7 + turn * 3) % 11 {
+                    0 => drop(claim_if_free(&*store, &task).await),
+                    1..4 => settle_if_free(&*store, &task, true).await,
+                    4..8 => settle_if_free(&*store, &task, false).await,
+                    8 => drop(store.forget(&task).await.unwrap()),
+                    _ => drop(store.revoke(&task).await.unwrap()),
+                }
             }
+            if is_archived {
+                store.at_rest().await;
+            }
+            let before = assert_counts_agree(&*store).await;
+            store = store.reopen().await;
+            assert_eq!(assert_counts_agree(&*store).await, before);
         }
-        let before = assert_counts_agree(&*store).await;
-        store = store.reopen().await;
-        assert_eq!(assert_counts_agree(&*store).await, before);
     }
 }
 

@@ -23,7 +23,7 @@ macro_rules! every_store {
     ($($law:ident,)*) => {
         every_store!(@ memory, Kind::Memory; $($law)*);
         every_store!(@ embedded, Kind::Embedded; $($law)*);
-        every_store!(@ embedded_that_archives, Kind::Hot(8); $($law)*);
+        every_store!(@ embedded_that_archives_at_once, Kind::Hot(0); $($law)*);
     };
     (@ $name:ident, $kind:expr; $($law:ident)*) => {
         mod $name {
