@@ -511,7 +511,7 @@ async fn many_relaunched_tasks_hide_none_behind_them(store: TestStore) {
     store.at_rest().await;
     let mut claims = Vec::new();
     for name in names.iter().take(7).chain(&names[29..36]) {
-        claims.push(claim(&*store, &id(name), Start::Retry).await);
+        claims.push(claim(&*store, &id(name), RETRY).await);
     }
     let relaunched: Vec<_> = names.splice(29..36, []).collect();
     let relaunched: Vec<_> = names.splice(..7, []).chain(relaunched).collect();
