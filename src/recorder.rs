@@ -34,8 +34,11 @@ use crate::task::{Change, HandlerName, Refusal, Request, Start, StartKind, Task,
 pub use self::lane::{LaneCounts, LaneSpec, Work};
 pub use self::recovery::RecoveryReport;
 
-/// How long outcomes that could not be written are tried again while stopping.
-const LAST_SETTLES: Duration = Duration::from_secs(3);
+/// How long runs may take to end once they are told to: a command gets KILL 5 s after TERM unless the config says
+/// otherwise.
+const LAST_ENDINGS: Duration = Duration::from_secs(7);
+/// How long it then takes at most until every run has given up.
+const LAST_SETTLES: Duration = Duration::from_secs(1);
 
 /// Launches and records. Cheap to clone; all clones are the same recorder.
 #[derive(Clone)]
@@ -364,9 +367,14 @@ impl Recorder {
             tracing::warn!(runs = inner.runs.len(), "the grace period is over, ending what still runs");
             inner.aborting.cancel();
             inner.endings.end_all();
-            if timeout(LAST_SETTLES, inner.runs.wait()).await.is_err() {
+            if timeout(LAST_ENDINGS, inner.runs.wait()).await.is_err() {
                 inner.giving_up.cancel();
-                inner.runs.wait().await;
+                if timeout(LAST_SETTLES, inner.runs.wait()).await.is_err() {
+                    tracing::error!(
+                        runs = inner.runs.len(),
+                        "left without an outcome, the next start records them"
+                    );
+                }
             }
         }
         inner.store.close().await;

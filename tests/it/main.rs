@@ -11,6 +11,7 @@
 
 mod cli;
 mod config;
+mod config_policy;
 mod config_refused;
 mod conformance;
 mod crash;
@@ -19,6 +20,8 @@ mod handlers;
 mod http;
 mod laws;
 mod load;
+mod policy;
+mod readme;
 mod stores;
 mod support;
 mod tidy;

@@ -145,7 +145,7 @@ impl Writer {
             }
             Request::Archived(tasks) => {
                 for id in tasks {
-                    self.bury(&id);
+                    self.bury(batch, &id);
                 }
                 false
             }
@@ -254,10 +254,11 @@ impl Writer {
         let _ = self.note(committed);
     }
 
-    /// Marks the rows of an id as dead, unless it has come back into memory since it was archived: then it needs them,
-    /// or they are dead already.
-    fn bury(&mut self, id: &TaskId) {
+    /// Marks the rows of an id as dead, unless it has come back into memory since it was archived, or does so with this
+    /// commit: then it needs them, or they are dead already.
+    fn bury(&mut self, batch: &Batch, id: &TaskId) {
         if !self.table.holds(id)
+            && !batch.pending.contains_key(id)
             && let Some(rows) = self.live.remove(id)
         {
             let (last, rows): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| *row == self.seq);
