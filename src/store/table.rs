@@ -40,8 +40,10 @@ struct Ordered {
     seq: u64,
     /// Every settled task up to here is in the archive, and not here.
     archived_to: u64,
-    /// Bytes of input and output of the settled tasks.
-    settled_bytes: usize,
+    /// How many tasks may go to an archive.
+    movable: usize,
+    /// Bytes of their inputs and outputs.
+    movable_bytes: usize,
 }
 
 /// A change that has happened.
@@ -137,19 +139,18 @@ impl Table {
         order.put(Arc::clone(next));
     }
 
-    /// How many settled tasks are in memory, and the bytes they hold.
-    pub(super) fn settled(&self) -> (usize, usize) {
+    /// How many tasks in memory may go to an archive, and the bytes they hold.
+    pub(super) fn movable(&self) -> (usize, usize) {
         let order = self.read();
-        (order.success.len() + order.failed.len() + order.absent.len(), order.settled_bytes)
+        (order.movable, order.movable_bytes)
     }
 
-    /// The settled tasks that have been so for longest, oldest first.
-    pub(super) fn oldest_settled(&self, max: usize) -> Vec<Arc<Task>> {
+    /// The tasks that may go to an archive and have been settled for longest, oldest first.
+    pub(super) fn oldest_movable(&self, max: usize) -> Vec<Arc<Task>> {
         let order = self.read();
         let states = [&order.success, &order.failed, &order.absent];
-        // A success that is being revoked stays, because it moves on soon.
-        let may_go = |task: &&Arc<Task>| !task.is_revoking();
-        let oldest = states.into_iter().flat_map(|tasks| tasks.values().filter(may_go).take(max));
+        let is_movable = |task: &&Arc<Task>| is_movable(task);
+        let oldest = states.into_iter().flat_map(|tasks| tasks.values().filter(is_movable).take(max));
         let mut oldest: Vec<_> = oldest.map(Arc::clone).collect();
         oldest.sort_unstable_by_key(|task| task.entered);
         oldest.truncate(max);
@@ -261,15 +262,17 @@ impl Ordered {
     }
 
     fn put(&mut self, task: Arc<Task>) {
-        if !task.is_working() {
-            self.settled_bytes += task.payload_bytes();
+        if is_movable(&task) {
+            self.movable += 1;
+            self.movable_bytes += task.payload_bytes();
         }
         self.of_mut(task.state_name()).insert(task.entered, task);
     }
 
     fn take(&mut self, task: &Task) {
-        if !task.is_working() {
-            self.settled_bytes -= task.payload_bytes();
+        if is_movable(task) {
+            self.movable -= 1;
+            self.movable_bytes -= task.payload_bytes();
         }
         self.of_mut(task.state_name()).remove(&task.entered);
     }
@@ -324,6 +327,11 @@ impl Ordered {
         page.next = if is_more { last.or(query.after) } else { None };
         page
     }
+}
+
+/// Whether it may go to an archive: it is settled, and nothing of it is under way.
+fn is_movable(task: &Task) -> bool {
+    !task.is_working() && !task.is_revoking()
 }
 
 /// The tasks of one state behind the query's cursor, in its order.

@@ -16,6 +16,7 @@ mod config_refused;
 mod conformance;
 mod crash;
 mod embedded;
+mod events;
 mod handlers;
 mod http;
 mod laws;

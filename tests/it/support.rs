@@ -3,6 +3,7 @@
 pub(crate) mod client;
 pub(crate) mod receiver;
 pub(crate) mod server;
+pub(crate) mod sse;
 
 use std::time::Duration;
 
