@@ -33,6 +33,7 @@ use crate::handler::Handlers;
 use crate::recorder::Recorder;
 
 pub use problem::Problem;
+pub use view::notice;
 
 /// What the interface answers from.
 #[derive(Clone)]

@@ -229,10 +229,14 @@ fn read_tables(root: &mut Section<'_, '_>) -> (ServerConfig, StoreConfig, LogCon
 }
 
 /// Every key that a config file can have, each with its table. The tables of handlers are called after their types,
-/// `handlers.webhook` and `handlers.command`; inside of them are `.retry` and `.revoke`.
+/// `handlers.webhook` and `handlers.command`; inside of them are `.retry`, `.revoke`,
+/// `.on_success` and `.on_failure`.
 #[must_use]
 pub fn known_keys() -> BTreeSet<(String, &'static str)> {
-    let handler = |kind| format!("[handlers.{kind}]\ntype = \"{kind}\"\n[handlers.{kind}.revoke]\n");
+    let handler = |kind| {
+        let within = ["revoke", "on_success", "on_failure"].map(|part| format!("[handlers.{kind}.{part}]\n"));
+        format!("[handlers.{kind}]\ntype = \"{kind}\"\n{}", within.concat())
+    };
     let file = SourceFile { name: String::new(), text: handler("webhook") + &handler("command") };
     let (environment, flags) = (Environment::default(), Flags::default());
     let Ok(document) = file.parse() else { return BTreeSet::new() };

@@ -6,9 +6,11 @@
 //! Invariant: a run that was started is settled, whatever its work does, unless the process or the store ends first
 //! (tests/it/laws.rs); then [`Recorder::recover`] settles it.
 
+mod cancel;
 mod endings;
 mod in_process;
 mod lane;
+mod notices;
 mod recovery;
 mod revoke;
 mod run;
@@ -32,6 +34,7 @@ use crate::store::{Counts, Feed, Health, Moved, Page, Query, Refused, Store, Sto
 use crate::task::{Change, HandlerName, Refusal, Request, Start, StartKind, Task, TaskId};
 
 pub use self::lane::{LaneCounts, LaneSpec, Work};
+pub use self::notices::NoticeSpec;
 pub use self::recovery::RecoveryReport;
 
 /// How long runs may take to end once they are told to: a command gets KILL 5 s after TERM unless the config says
@@ -61,6 +64,8 @@ struct Inner {
     unsettled: AtomicU64,
     stale: AtomicU64,
     panics: AtomicU64,
+    notices_told: AtomicU64,
+    notices_given_up: AtomicU64,
 }
 
 /// What became of a launch.
@@ -98,6 +103,12 @@ pub struct Figures {
     pub stale: u64,
     /// Runs whose work panicked.
     pub panics: u64,
+    /// Notices that are still to be told, now.
+    pub notices_due: u64,
+    /// Notices that were told.
+    pub notices_told: u64,
+    /// Notices that were not told in time, and are not tried any more.
+    pub notices_given_up: u64,
 }
 
 impl Recorder {
@@ -123,9 +134,12 @@ impl Recorder {
             unsettled: AtomicU64::new(0),
             stale: AtomicU64::new(0),
             panics: AtomicU64::new(0),
+            notices_told: AtomicU64::new(0),
+            notices_given_up: AtomicU64::new(0),
         });
         for lane in inner.lanes.values() {
             inner.runs.spawn(run::dispatch(Arc::clone(&inner), Arc::clone(lane)));
+            inner.runs.spawn(notices::deliver(Arc::clone(&inner), Arc::clone(lane)));
         }
         Self { inner }
     }
@@ -197,31 +211,6 @@ impl Recorder {
     #[must_use]
     pub fn pause(&self, handler: &HandlerName, is_paused: bool) -> bool {
         self.lane(handler).map(|lane| lane.pause(is_paused)).is_some()
-    }
-
-    /// Stops a run: one that waits at once, one with an attempt under way is told to end, and is `canceling` until it
-    /// has. `Done` in both cases, and durable.
-    ///
-    /// # Errors
-    /// [`StoreError`]; the run goes on then.
-    pub async fn cancel(&self, id: &TaskId) -> Result<Moved, StoreError> {
-        let before = self.status(id).await?;
-        let moved = self.inner.store.change(id, Change::Cancel).await?;
-        let Moved::Done(task) = &moved else { return Ok(moved) };
-        if task.is_working() {
-            self.inner.endings.end(task);
-            let now = self.status(id).await?;
-            if !now.is_some_and(|now| now.is_working() && now.run == task.run) {
-                self.inner.endings.forget(task);
-            }
-        } else {
-            let was_queued = before.filter(|before| before.run == task.run);
-            if let (Some(lane), Some(before)) = (self.lane(&task.handler), was_queued) {
-                lane.remove(before.entered);
-            }
-            self.inner.waiters.notify(id);
-        }
-        Ok(moved)
     }
 
     /// Undoes a success; the id is not found afterwards. With an action of its handler the record is `revoking` until
@@ -335,6 +324,9 @@ impl Recorder {
             unsettled: self.inner.unsettled.load(Ordering::Relaxed),
             stale: self.inner.stale.load(Ordering::Relaxed),
             panics: self.inner.panics.load(Ordering::Relaxed),
+            notices_due: self.inner.lanes.values().map(|lane| lane.notices.count() as u64).sum(),
+            notices_told: self.inner.notices_told.load(Ordering::Relaxed),
+            notices_given_up: self.inner.notices_given_up.load(Ordering::Relaxed),
         }
     }
 

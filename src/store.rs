@@ -44,7 +44,7 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError`] when the claim could not be written; nothing has started then.
     async fn claim(&self, id: &TaskId, start: Start) -> Result<Claimed, StoreError> {
         Ok(match self.change(id, Change::Claim(start)).await? {
-            Moved::Done(task) => Claimed::Started(Claim { task }),
+            Moved::Done(task) => Claimed::Started(Claim::new(task)),
             Moved::Refused(refused) => Claimed::Refused(refused),
         })
     }
@@ -61,7 +61,12 @@ pub trait Store: Send + Sync + 'static {
         output: Option<Output>,
     ) -> Result<Moved, Box<Unsettled>> {
         let run = claim.task.run;
-        let change = Change::Settle { run, attempt: attempt.clone(), output: output.clone() };
+        let change = Change::Settle {
+            run,
+            attempt: attempt.clone(),
+            output: output.clone(),
+            is_notice_due: claim.is_notice_due,
+        };
         match self.change(&claim.task.id, change).await {
             Ok(moved) => Ok(moved),
             Err(error) => Err(Box::new(Unsettled { claim, attempt, output, error })),
@@ -106,13 +111,23 @@ pub trait Store: Send + Sync + 'static {
 #[must_use = "a claim that is not settled leaves its task working"]
 pub struct Claim {
     task: Arc<Task>,
+    is_notice_due: bool,
 }
 
 impl Claim {
+    fn new(task: Arc<Task>) -> Self {
+        Self { task, is_notice_due: false }
+    }
+
     /// The task as it was claimed.
     #[must_use]
     pub fn task(&self) -> &Arc<Task> {
         &self.task
+    }
+
+    /// The same, but settling it also records whether somebody is to be told of the outcome.
+    pub fn with_notice(self, is_notice_due: bool) -> Self {
+        Self { is_notice_due, ..self }
     }
 }
 
@@ -142,12 +157,14 @@ pub struct Recovered {
     pub claims: Vec<Claim>,
     /// The successes whose revoke was under way.
     pub revoking: Vec<Arc<Task>>,
+    /// The tasks of whose outcome somebody is still to be told, oldest first.
+    pub notices: Vec<Arc<Task>>,
 }
 
 impl Recovered {
     fn of(table: &table::Table) -> Self {
-        let claims = table.working().into_iter().map(|task| Claim { task }).collect();
-        Self { claims, revoking: table.revoking() }
+        let claims = table.working().into_iter().map(Claim::new).collect();
+        Self { claims, revoking: table.revoking(), notices: table.notices_due() }
     }
 }
 

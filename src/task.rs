@@ -48,6 +48,8 @@ pub struct Task {
     pub attempts: Vec<Attempt>,
     /// The keys of the requests that launched its last runs, oldest first, at most [`ATTEMPTS_KEPT`].
     pub keys: Vec<Digest>,
+    /// Whether somebody is still to be told of the outcome of its last run. Not a part of what callers see.
+    pub notice_due: bool,
 }
 
 /// What is true of a task now.
@@ -194,6 +196,12 @@ impl Task {
     #[must_use]
     pub fn is_revoking(&self) -> bool {
         matches!(self.state, State::Success { undo: Some(Undo::Revoking), .. })
+    }
+
+    /// Whether it is settled, and nothing of it is under way: no undoing, no notice.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        !self.is_working() && !self.is_revoking() && !self.notice_due
     }
 
     /// Bytes of input and output that it holds in memory.

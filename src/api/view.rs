@@ -2,6 +2,7 @@
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
@@ -239,6 +240,25 @@ impl<'a> AttemptView<'a> {
             failure: attempt.failure.as_ref().map(FailureView::new),
         }
     }
+}
+
+/// The JSON that tells of an outcome: the record as `GET /tasks/{id}` gives it, and `event`.
+#[must_use]
+pub fn notice(task: &Task) -> Bytes {
+    #[derive(Serialize)]
+    struct NoticeView<'a> {
+        event: &'a str,
+        #[serde(flatten)]
+        record: RecordView<'a>,
+    }
+    let view = NoticeView { event: task.state_name().as_str(), record: RecordView::new(task) };
+    serde_json::to_vec(&view).map_or_else(
+        |error| {
+            tracing::error!(%error, "a notice could not be written as JSON");
+            Bytes::new()
+        },
+        Bytes::from,
+    )
 }
 
 /// `ETag: "<revision>"`.

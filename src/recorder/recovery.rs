@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::lane::Lane;
 use super::{LaunchError, Recorder};
-use crate::store::{Claim, StoreError};
+use crate::store::{Claim, Moved, StoreError};
 use crate::task::{Attempt, Change, ErrorKind, Failure, OnCrash, Phase, StartKind, TaskId};
 
 /// How many interrupted runs are settled at once: enough for whole commits.
@@ -73,6 +73,7 @@ impl Recorder {
             let change = Change::EndRevoke { revision: task.revision, result: Err(failure) };
             self.inner.store.change(&task.id, change).await?;
         }
+        self.inner.resume_notices(found.notices).await?;
         Ok(report)
     }
 
@@ -100,9 +101,17 @@ impl Recorder {
             code: None,
             failure: Some(failure),
         };
-        self.inner.store.settle(claim, attempt, None).await.map_err(|unsettled| unsettled.error)?;
         let is_again = |lane: &&Arc<Lane>| lane.spec.policy.on_crash == OnCrash::Retry;
         let lane = self.lane(&task.handler).filter(is_again).filter(|_| task.phase() == Some(Phase::Running));
+        let claim = claim.with_notice(self.inner.wants_notice(&task.handler, true));
+        let settled = self.inner.store.settle(claim, attempt, None).await;
+        let settled = settled.map_err(|unsettled| unsettled.error)?;
+        // What is launched again has not come to its end; the launch drops the notice.
+        if let Moved::Done(task) = settled
+            && lane.is_none()
+        {
+            self.inner.enqueue_notice(&task);
+        }
         Ok(lane.map(|lane| (Arc::clone(lane), task.id.clone())))
     }
 }

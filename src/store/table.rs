@@ -40,10 +40,10 @@ struct Ordered {
     seq: u64,
     /// Every settled task up to here is in the archive, and not here.
     archived_to: u64,
-    /// How many tasks may go to an archive.
-    movable: usize,
+    /// How many tasks are at rest and may go to an archive.
+    at_rest: usize,
     /// Bytes of their inputs and outputs.
-    movable_bytes: usize,
+    bytes_at_rest: usize,
 }
 
 /// A change that has happened.
@@ -139,18 +139,18 @@ impl Table {
         order.put(Arc::clone(next));
     }
 
-    /// How many tasks in memory may go to an archive, and the bytes they hold.
-    pub(super) fn movable(&self) -> (usize, usize) {
+    /// How many tasks in memory are at rest and may go to an archive, and the bytes they hold.
+    pub(super) fn at_rest(&self) -> (usize, usize) {
         let order = self.read();
-        (order.movable, order.movable_bytes)
+        (order.at_rest, order.bytes_at_rest)
     }
 
-    /// The tasks that may go to an archive and have been settled for longest, oldest first.
-    pub(super) fn oldest_movable(&self, max: usize) -> Vec<Arc<Task>> {
+    /// The tasks at rest that have been settled for longest, oldest first.
+    pub(super) fn oldest_at_rest(&self, max: usize) -> Vec<Arc<Task>> {
         let order = self.read();
         let states = [&order.success, &order.failed, &order.absent];
-        let is_movable = |task: &&Arc<Task>| is_movable(task);
-        let oldest = states.into_iter().flat_map(|tasks| tasks.values().filter(is_movable).take(max));
+        let at_rest = |task: &&Arc<Task>| task.is_at_rest();
+        let oldest = states.into_iter().flat_map(|tasks| tasks.values().filter(at_rest).take(max));
         let mut oldest: Vec<_> = oldest.map(Arc::clone).collect();
         oldest.sort_unstable_by_key(|task| task.entered);
         oldest.truncate(max);
@@ -178,6 +178,15 @@ impl Table {
     /// Every success whose revoke is under way.
     pub(super) fn revoking(&self) -> Vec<Arc<Task>> {
         self.read().success.values().filter(|task| task.is_revoking()).map(Arc::clone).collect()
+    }
+
+    /// Every task of whose outcome somebody is still to be told, oldest first.
+    pub(super) fn notices_due(&self) -> Vec<Arc<Task>> {
+        let order = self.read();
+        let settled = order.success.values().chain(order.failed.values());
+        let mut due: Vec<_> = settled.filter(|task| task.notice_due).map(Arc::clone).collect();
+        due.sort_unstable_by_key(|task| task.entered);
+        due
     }
 
     /// Whether it is in memory.
@@ -262,17 +271,17 @@ impl Ordered {
     }
 
     fn put(&mut self, task: Arc<Task>) {
-        if is_movable(&task) {
-            self.movable += 1;
-            self.movable_bytes += task.payload_bytes();
+        if task.is_at_rest() {
+            self.at_rest += 1;
+            self.bytes_at_rest += task.payload_bytes();
         }
         self.of_mut(task.state_name()).insert(task.entered, task);
     }
 
     fn take(&mut self, task: &Task) {
-        if is_movable(task) {
-            self.movable -= 1;
-            self.movable_bytes -= task.payload_bytes();
+        if task.is_at_rest() {
+            self.at_rest -= 1;
+            self.bytes_at_rest -= task.payload_bytes();
         }
         self.of_mut(task.state_name()).remove(&task.entered);
     }
@@ -327,11 +336,6 @@ impl Ordered {
         page.next = if is_more { last.or(query.after) } else { None };
         page
     }
-}
-
-/// Whether it may go to an archive: it is settled, and nothing of it is under way.
-fn is_movable(task: &Task) -> bool {
-    !task.is_working() && !task.is_revoking()
 }
 
 /// The tasks of one state behind the query's cursor, in its order.

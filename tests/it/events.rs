@@ -148,7 +148,10 @@ async fn a_refusal_and_a_failed_write_are_no_events() {
         let store = kind.open();
         run(&*store, &id("a"), success()).await;
         drop(store.claim(&id("a"), launch("")).await.unwrap());
-        assert!(matches!(store.change(&id("a"), Change::Cancel).await.unwrap(), Moved::Refused(_)));
+        assert!(matches!(
+            store.change(&id("a"), Change::Cancel { is_notice_due: false }).await.unwrap(),
+            Moved::Refused(_)
+        ));
         let feed = store.events();
         assert_eq!(feed.seq(), 2, "{kind:?}");
         store.close().await;

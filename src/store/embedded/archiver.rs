@@ -44,7 +44,7 @@ impl Limits {
 
     /// Whether there is a batch to archive.
     pub(super) fn are_passed(self, table: &Table) -> bool {
-        let (tasks, bytes) = table.movable();
+        let (tasks, bytes) = table.at_rest();
         tasks >= self.tasks + self.batch() || bytes > self.bytes
     }
 }
@@ -87,7 +87,7 @@ impl Archiver {
 
     fn archive_all(&mut self) -> rusqlite::Result<()> {
         while self.limits.are_passed(&self.table) {
-            let batch = self.table.oldest_movable(self.limits.batch());
+            let batch = self.table.oldest_at_rest(self.limits.batch());
             let Some(last) = batch.last() else { return Ok(()) };
             let archived_to = last.entered;
             self.archive.add(&batch, archived_to)?;
