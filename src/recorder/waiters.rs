@@ -17,7 +17,9 @@ pub(super) struct Waiters {
 #[derive(Debug)]
 pub(super) struct Waiter {
     id: TaskId,
-    notified: Pin<Box<OwnedNotified>>,
+    /// What it entered; the map may hold another one for the id by now. None once it has left.
+    notify: Option<Arc<Notify>>,
+    notified: Option<Pin<Box<OwnedNotified>>>,
     by_id: Arc<scc::HashMap<TaskId, Arc<Notify>>>,
 }
 
@@ -25,9 +27,10 @@ impl Waiters {
     /// To be called before the state is looked at, so that no change slips between.
     pub(super) fn enter(&self, id: &TaskId) -> Waiter {
         let notify = Arc::clone(self.by_id.entry_sync(id.clone()).or_default().get());
-        let mut notified = Box::pin(notify.notified_owned());
+        let mut notified = Box::pin(Arc::clone(&notify).notified_owned());
         notified.as_mut().enable();
-        Waiter { id: id.clone(), notified, by_id: Arc::clone(&self.by_id) }
+        let by_id = Arc::clone(&self.by_id);
+        Waiter { id: id.clone(), notify: Some(notify), notified: Some(notified), by_id }
     }
 
     pub(super) fn notify(&self, id: &TaskId) {
@@ -39,13 +42,46 @@ impl Waiters {
 
 impl Waiter {
     pub(super) async fn notified(mut self) {
-        self.notified.as_mut().await;
+        if let Some(notified) = &mut self.notified {
+            notified.as_mut().await;
+        }
     }
 }
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        // Two are left when this is the last one: the map's, and the one in `notified`.
-        self.by_id.remove_if_sync(&self.id, |notify| Arc::strong_count(notify) <= 2);
+        // All of it happens under the entry's lock, so that of several who leave at once the last one sees that it is.
+        self.by_id.remove_if_sync(&self.id, |entry| {
+            self.notified = None;
+            let is_its_own = self.notify.take().is_some_and(|notify| Arc::ptr_eq(entry, &notify));
+            is_its_own && Arc::strong_count(entry) == 1
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    fn id() -> TaskId {
+        "order-42".parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn one_who_leaves_late_does_not_take_out_those_who_came_since() {
+        let waiters = Waiters::default();
+        let of_the_first_run = waiters.enter(&id());
+        waiters.notify(&id());
+        let of_the_second_run = waiters.enter(&id());
+        drop(of_the_first_run);
+        waiters.notify(&id());
+        let told = timeout(Duration::from_secs(5), of_the_second_run.notified()).await;
+        assert!(told.is_ok(), "nobody told it");
+        drop((waiters.enter(&id()), waiters.enter(&id())));
+        assert_eq!(waiters.by_id.len(), 0, "an id is held for nobody");
     }
 }
