@@ -60,19 +60,22 @@ impl Inner {
         W: FnOnce(Arc<Task>) -> F,
         F: Future<Output = Outcome>,
     {
-        let work = AssertUnwindSafe(async { work(Arc::clone(task)).await }).catch_unwind();
-        tokio::select! {
-            biased;
-            done = work => done.unwrap_or_else(|panic| {
-                self.panics.fetch_add(1, Ordering::Relaxed);
-                let message = format!("the handler panicked: {}", text_of(panic.as_ref()));
-                tracing::error!(task.id = %task.id, run = task.run, message, "run panicked");
-                Outcome::failed(Failure::new(ErrorKind::Panic, message))
-            }),
-            () = self.aborting.cancelled() => {
-                Outcome::failed(Failure::new(ErrorKind::Shutdown, "the service stopped before the run ended"))
+        // Around all of it, because a future that is dropped in the middle may panic too.
+        let outcome = AssertUnwindSafe(async {
+            tokio::select! {
+                biased;
+                outcome = async { work(Arc::clone(task)).await } => outcome,
+                () = self.aborting.cancelled() => {
+                    Outcome::failed(Failure::new(ErrorKind::Shutdown, "the service stopped before the run ended"))
+                }
             }
-        }
+        });
+        outcome.catch_unwind().await.unwrap_or_else(|panic| {
+            self.panics.fetch_add(1, Ordering::Relaxed);
+            let message = format!("the handler panicked: {}", text_of(panic.as_ref()));
+            tracing::error!(task.id = %task.id, run = task.run, message, "run panicked");
+            Outcome::failed(Failure::new(ErrorKind::Panic, message))
+        })
     }
 
     /// Writes the outcome, as often as it takes.

@@ -18,5 +18,6 @@ mod embedded;
 mod handlers;
 mod http;
 mod load;
+mod recorder;
 mod stores;
 mod support;
