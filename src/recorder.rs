@@ -29,6 +29,8 @@ use crate::task::{Attempt, ErrorKind, Failure, HandlerName, Input, Outcome, Outp
 
 /// How many interrupted runs are settled at once after a crash: enough for whole commits.
 const RECOVERED_AT_ONCE: usize = 1_024;
+/// How long one of them waits where the store has too many of them to write.
+const RECOVERY_PAUSE: Duration = Duration::from_millis(5);
 /// How long outcomes that could not be written are tried again while stopping.
 const LAST_SETTLES: Duration = Duration::from_secs(3);
 
@@ -294,7 +296,7 @@ impl Recorder {
         Ok(found)
     }
 
-    async fn interrupt(&self, claim: Claim) -> Result<(), StoreError> {
+    async fn interrupt(&self, mut claim: Claim) -> Result<(), StoreError> {
         let task = claim.task();
         let message = "the service ended while the run was under way";
         let attempt = Attempt {
@@ -305,9 +307,14 @@ impl Recorder {
             code: None,
             failure: Some(Failure::new(ErrorKind::Interrupted, message)),
         };
-        match self.inner.store.settle(claim, attempt, None).await {
-            Ok(_) => Ok(()),
-            Err(unsettled) => Err(unsettled.error),
+        loop {
+            match self.inner.store.settle(claim, attempt.clone(), None).await {
+                Ok(_) => return Ok(()),
+                // They are more than the store takes at once.
+                Err(unsettled) if unsettled.error == StoreError::Busy => claim = unsettled.claim,
+                Err(unsettled) => return Err(unsettled.error),
+            }
+            tokio::time::sleep(RECOVERY_PAUSE).await;
         }
     }
 
