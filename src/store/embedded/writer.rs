@@ -256,13 +256,14 @@ impl Writer {
         }
     }
 
-    /// Keeps the health in step with what the last commit came to.
+    /// Keeps the health in step with what the last commit came to. What is dead stays dead, also where the archiver
+    /// has found it out while a commit of ours went well.
     fn note(&self, committed: rusqlite::Result<()>) -> Result<(), StoreError> {
         let health = committed.map_or_else(|error| health_after(&error), |()| Health::Writable);
         self.health.send_if_modified(|now| {
-            let is_change = *now != health;
+            let is_change = *now != health && !matches!(now, Health::Dead(_));
             if is_change {
-                tracing::warn!(before = ?now, now = ?health, "the store's health has changed");
+                tell(&health);
                 *now = health.clone();
             }
             is_change
@@ -272,6 +273,19 @@ impl Writer {
             Health::Unavailable(reason) => Err(StoreError::Unavailable(reason)),
             Health::Dead(reason) => Err(StoreError::Dead(reason)),
         }
+    }
+}
+
+fn tell(health: &Health) {
+    match health {
+        Health::Writable => tracing::info!("the store writes again"),
+        Health::Unavailable(error) => {
+            tracing::warn!(
+                error,
+                "the store cannot write; launches are refused and outcomes wait until it can"
+            );
+        }
+        Health::Dead(error) => tracing::error!(error, "the store will not write again"),
     }
 }
 
