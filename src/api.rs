@@ -4,11 +4,13 @@
 //! | --- | --- |
 //! | `POST`/`PUT /tasks/{id}` | `launch` |
 //! | `GET /tasks/{id}`, `/status`, `/result` | `record` |
+//! | `POST /tasks/{id}/retry`, `/cancel`, `/revoke`, `DELETE /tasks/{id}`, `POST /handlers/{name}/pause`, `/resume` | `action` |
 //! | `GET /tasks` | `list` |
 //! | `GET /stats`, `/handlers`, `/livez`, `/readyz`, `/version` | `service` |
 //!
 //! Invariant: every answer that is not 2xx is `application/problem+json`, also for unknown routes and methods.
 
+mod action;
 mod launch;
 mod list;
 mod params;
@@ -47,9 +49,17 @@ pub struct Api {
 pub fn router(api: Api) -> Router {
     let router = Router::new()
         .route("/tasks", get(list::list))
-        .route("/tasks/{id}", post(launch::launch).put(launch::launch).get(record::record))
+        .route(
+            "/tasks/{id}",
+            post(launch::launch).put(launch::launch).get(record::record).delete(action::forget),
+        )
         .route("/tasks/{id}/status", get(record::status))
         .route("/tasks/{id}/result", get(record::result))
+        .route("/tasks/{id}/retry", post(action::retry))
+        .route("/tasks/{id}/cancel", post(action::cancel))
+        .route("/tasks/{id}/revoke", post(action::revoke))
+        .route("/handlers/{name}/pause", post(action::pause))
+        .route("/handlers/{name}/resume", post(action::resume))
         .route("/stats", get(service::stats))
         .route("/handlers", get(service::handlers))
         .route("/livez", get(service::livez))

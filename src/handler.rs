@@ -9,7 +9,9 @@ pub mod webhook;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::task::{HandlerName, Outcome, Task};
+use tokio_util::sync::CancellationToken;
+
+use crate::task::{HandlerName, Outcome, Policy, Task};
 
 pub use command::Command;
 pub use webhook::Webhook;
@@ -25,6 +27,10 @@ pub struct Handler {
     pub input_bytes_max: usize,
     /// What it does.
     pub action: Action,
+    /// What undoes a success of it; none where nothing has to be done.
+    pub revoke: Option<Action>,
+    /// How its runs are treated.
+    pub policy: Policy,
 }
 
 /// What a handler does.
@@ -42,11 +48,29 @@ pub enum Action {
 
 impl Handler {
     /// Runs one attempt to its end and says what it came to. It never fails to answer: its own time limit is part of
-    /// the action. Dropping the future ends the request, or kills the command's process group.
-    pub async fn run(&self, task: &Task, attempt: u32) -> Outcome {
-        match &self.action {
-            Action::Webhook(webhook) => webhook.run(task, attempt).await,
-            Action::Command(command) => command.run(task, attempt).await,
+    /// the action. Once `ending` is canceled it ends soon: the request at once, the command's process group by TERM, then
+    /// KILL. Dropping the future ends the request, or kills the process group.
+    pub async fn run(&self, task: &Task, attempt: u32, ending: &CancellationToken) -> Outcome {
+        self.action.run(task, attempt, ending).await
+    }
+}
+
+impl Handler {
+    /// Undoes a success, as [`Handler::run`] makes one. Without an action there is nothing to do.
+    pub async fn undo(&self, task: &Task, attempt: u32, ending: &CancellationToken) -> Outcome {
+        match &self.revoke {
+            Some(action) => action.run(task, attempt, ending).await,
+            None => Outcome::success(),
+        }
+    }
+}
+
+impl Action {
+    /// See [`Handler::run`].
+    pub async fn run(&self, task: &Task, attempt: u32, ending: &CancellationToken) -> Outcome {
+        match self {
+            Self::Webhook(webhook) => webhook.run(task, attempt, ending).await,
+            Self::Command(command) => command.run(task, attempt, ending).await,
         }
     }
 }

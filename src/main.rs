@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
+use futures_util::FutureExt as _;
 use task_recorder::api::{self, Api};
 use task_recorder::cli::{self, Cli, Verb, healthcheck::healthcheck};
 use task_recorder::config::{Config, StoreConfig, StorePath};
 use task_recorder::exit::Exit;
-use task_recorder::handler::Handlers;
-use task_recorder::recorder::Recorder;
+use task_recorder::handler::{Handler, Handlers};
+use task_recorder::recorder::{LaneSpec, Recorder, RecoveryReport, Work};
 use task_recorder::server::{self, ServerOptions};
 use task_recorder::store::{EmbeddedOptions, EmbeddedStore, MemoryStore, Store};
 use task_recorder::telemetry;
@@ -70,20 +71,18 @@ async fn serve(config: Config) -> Result<Exit, Stopped> {
     let listen =
         listener.local_addr().context("the address is unknown").map_err(stopped(Exit::CannotListen))?;
     let (store, store_name) = open(&config.store).await.map_err(stopped(Exit::CannotOpenStore))?;
-    let recorder = Recorder::new(store);
-    let interrupted = recorder
+    let handlers = Arc::new(Handlers::new(config.handlers));
+    let recorder = Recorder::with_lanes(store, handlers.iter().map(lane));
+    let found = recorder
         .recover()
         .await
         .context("the runs that the last process left cannot be settled")
         .map_err(stopped(Exit::CannotOpenStore))?;
-    if interrupted > 0 {
-        tracing::warn!(
-            tasks = interrupted,
-            "the last process ended in the middle of these runs; they are failed now"
-        );
+    if found != RecoveryReport::default() {
+        let RecoveryReport { interrupted, launched_again, resumed } = found;
+        tracing::warn!(interrupted, launched_again, resumed, "took over what the last process left");
     }
 
-    let handlers = Arc::new(Handlers::new(config.handlers));
     let names: Vec<_> = handlers.iter().map(|handler| handler.name.as_str()).collect();
     let names = names.join(", ");
     let api = Api {
@@ -126,6 +125,25 @@ async fn serve(config: Config) -> Result<Exit, Stopped> {
     background.join_all().await;
     tracing::info!("stopped");
     Ok(exit)
+}
+
+/// A handler as the recorder sees it.
+fn lane(handler: &Arc<Handler>) -> LaneSpec {
+    let work: Work = {
+        let handler = Arc::clone(handler);
+        Arc::new(move |task, attempt, ending| {
+            let handler = Arc::clone(&handler);
+            async move { handler.run(&task, attempt, &ending).await }.boxed()
+        })
+    };
+    let undo = handler.revoke.as_ref().map(|_| -> Work {
+        let handler = Arc::clone(handler);
+        Arc::new(move |task, attempt, ending| {
+            let handler = Arc::clone(&handler);
+            async move { handler.undo(&task, attempt, &ending).await }.boxed()
+        })
+    });
+    LaneSpec { handler: handler.name.clone(), policy: handler.policy.clone(), work, undo }
 }
 
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -6,33 +6,39 @@
 //! Invariant: a run that was started is settled, whatever its work does, unless the process or the store ends first
 //! (tests/it/laws.rs); then [`Recorder::recover`] settles it.
 
+mod endings;
+mod in_process;
+mod lane;
+mod recovery;
+mod revoke;
 mod run;
 mod waiters;
 
-use std::fmt::Display;
-use std::future::Future;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use jiff::Timestamp;
-use serde::Serialize;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use self::endings::Endings;
+use self::lane::{Lane, Place};
 use self::waiters::Waiters;
-use crate::store::{Claim, Counts, Health, Moved, Page, Query, Refused, Store, StoreError};
-use crate::task::{Attempt, ErrorKind, Failure, HandlerName, Input, Outcome, Output, Start, Task, TaskId};
+use crate::store::{Counts, Health, Moved, Page, Query, Refused, Store, StoreError};
+use crate::task::{Change, HandlerName, Refusal, Request, Start, StartKind, Task, TaskId};
 
-/// How many interrupted runs are settled at once after a crash: enough for whole commits.
-const RECOVERED_AT_ONCE: usize = 1_024;
-/// How long one of them waits where the store has too many of them to write.
-const RECOVERY_PAUSE: Duration = Duration::from_millis(5);
-/// How long outcomes that could not be written are tried again while stopping.
-const LAST_SETTLES: Duration = Duration::from_secs(3);
+pub use self::lane::{LaneCounts, LaneSpec, Work};
+pub use self::recovery::RecoveryReport;
+
+/// How long runs may take to end once they are told to: a command gets KILL 5 s after TERM unless the config says
+/// otherwise.
+const LAST_ENDINGS: Duration = Duration::from_secs(7);
+/// How long it then takes at most until every run has given up.
+const LAST_SETTLES: Duration = Duration::from_secs(1);
 
 /// Launches and records. Cheap to clone; all clones are the same recorder.
 #[derive(Clone)]
@@ -43,7 +49,9 @@ pub struct Recorder {
 struct Inner {
     store: Arc<dyn Store>,
     runs: TaskTracker,
+    lanes: BTreeMap<HandlerName, Arc<Lane>>,
     waiters: Waiters,
+    endings: Endings,
     /// No new launches.
     draining: CancellationToken,
     /// Runs end now.
@@ -70,6 +78,12 @@ pub enum LaunchError {
     /// The recorder is stopping.
     #[error("it is stopping and launches nothing any more")]
     Draining,
+    /// As many tasks wait for this handler as its policy allows.
+    #[error("the queue of the handler is full")]
+    QueueFull,
+    /// No lane has this name.
+    #[error("the handler is unknown")]
+    UnknownHandler,
     /// The claim was not recorded.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -87,89 +101,146 @@ pub struct Figures {
 }
 
 impl Recorder {
-    /// A recorder over this store.
+    /// A recorder over this store, for futures of this process.
     #[must_use]
     pub fn new(store: Arc<dyn Store>) -> Self {
-        let inner = Inner {
+        Self::with_lanes(store, [])
+    }
+
+    /// A recorder over this store, with a lane for each handler. To be called within a runtime of tokio.
+    #[must_use]
+    pub fn with_lanes(store: Arc<dyn Store>, lanes: impl IntoIterator<Item = LaneSpec>) -> Self {
+        let lanes = lanes.into_iter().map(|spec| (spec.handler.clone(), Arc::new(Lane::new(spec)))).collect();
+        let inner = Arc::new(Inner {
             store,
             runs: TaskTracker::new(),
+            lanes,
             waiters: Waiters::default(),
+            endings: Endings::default(),
             draining: CancellationToken::new(),
             aborting: CancellationToken::new(),
             giving_up: CancellationToken::new(),
             unsettled: AtomicU64::new(0),
             stale: AtomicU64::new(0),
             panics: AtomicU64::new(0),
-        };
-        Self { inner: Arc::new(inner) }
-    }
-
-    /// Launches a future under an id, unless the id is working or has succeeded. Returns as soon as that is decided
-    /// and durable; the future then runs by itself. What it returns is kept as JSON.
-    ///
-    /// # Errors
-    /// [`LaunchError`]; the future was not polled.
-    pub async fn launch<F, T, E>(&self, id: TaskId, future: F) -> Result<Launch, LaunchError>
-    where
-        F: Future<Output = Result<T, E>> + Send + 'static,
-        T: Serialize + 'static,
-        E: Display + 'static,
-    {
-        let start = Start::Launch { handler: HandlerName::in_process(), input: Input::empty() };
-        self.start(id, start, |_| outcome_of(future)).await
-    }
-
-    /// Launches a future as [`Recorder::launch`] does, and waits until the id is not working any more. After a
-    /// refusal because it is working it waits for that run.
-    ///
-    /// # Errors
-    /// [`LaunchError`].
-    pub async fn launch_and_wait<F, T, E>(&self, id: TaskId, future: F) -> Result<Launch, LaunchError>
-    where
-        F: Future<Output = Result<T, E>> + Send + 'static,
-        T: Serialize + 'static,
-        E: Display + 'static,
-    {
-        let launch = self.launch(id, future).await?;
-        Ok(self.settled(launch, None).await?)
-    }
-
-    /// Launches a future under an id that has failed, and under no other.
-    ///
-    /// # Errors
-    /// [`LaunchError`]; the future was not polled.
-    pub async fn retry<F, T, E>(&self, id: TaskId, future: F) -> Result<Launch, LaunchError>
-    where
-        F: Future<Output = Result<T, E>> + Send + 'static,
-        T: Serialize + 'static,
-        E: Display + 'static,
-    {
-        self.start(id, Start::Retry, |_| outcome_of(future)).await
-    }
-
-    /// Launches what `work` makes of the claimed task. This is what the launches above, and the service, come down to.
-    ///
-    /// # Errors
-    /// [`LaunchError`]; `work` was not called.
-    pub async fn start<W, F>(&self, id: TaskId, start: Start, work: W) -> Result<Launch, LaunchError>
-    where
-        W: FnOnce(Arc<Task>) -> F + Send + 'static,
-        F: Future<Output = Outcome> + Send + 'static,
-    {
-        if self.inner.draining.is_cancelled() {
-            return Err(LaunchError::Draining);
+        });
+        for lane in inner.lanes.values() {
+            inner.runs.spawn(run::dispatch(Arc::clone(&inner), Arc::clone(lane)));
         }
+        Self { inner }
+    }
+
+    /// Launches a run of a handler, unless the id is working or has succeeded, or a condition of the request does not
+    /// hold. Returns as soon as that is decided and durable.
+    ///
+    /// # Errors
+    /// [`LaunchError`]; nothing has changed then.
+    pub async fn launch_in_lane(&self, id: TaskId, mut request: Request) -> Result<Launch, LaunchError> {
+        let lane = self.lane(&request.handler).ok_or(LaunchError::UnknownHandler)?;
+        request.if_same_input |= lane.spec.policy.match_input;
+        self.start_in_lane(lane, id, StartKind::Launch(request), None).await
+    }
+
+    /// Launches a failed id again, with its stored handler and input.
+    ///
+    /// # Errors
+    /// [`LaunchError`]; nothing has changed then.
+    pub async fn retry_in_lane(&self, id: TaskId) -> Result<Launch, LaunchError> {
+        let Some(task) = self.status(&id).await? else {
+            return Ok(Launch::Refused(Refused { reason: Refusal::NotFound, task: None }));
+        };
+        let lane = self.lane(&task.handler).ok_or(LaunchError::UnknownHandler)?;
+        self.start_in_lane(lane, id, StartKind::Retry, None).await
+    }
+
+    async fn start_in_lane(
+        &self,
+        lane: &Arc<Lane>,
+        id: TaskId,
+        kind: StartKind,
+        place: Option<Place>,
+    ) -> Result<Launch, LaunchError> {
+        let _admission = self.admit()?;
+        let Some(place) = place.or_else(|| lane.reserve()) else {
+            // Who would not be launched anyway is told so, however full the queue is.
+            let task = self.status(&id).await?;
+            let start = Start { kind, is_queued: true };
+            let refusal = start.is_allowed(task.as_deref()).err();
+            return refusal
+                .map_or(Err(LaunchError::QueueFull), |reason| Ok(Launch::Refused(Refused { reason, task })));
+        };
+        let start = Start { kind, is_queued: place.is_queued };
         let (first_word, heard) = oneshot::channel();
-        self.inner.runs.spawn(run::run(Arc::clone(&self.inner), id, start, work, first_word));
+        let run = run::run_in_lane(Arc::clone(&self.inner), Arc::clone(lane), place, id, start, first_word);
+        self.inner.runs.spawn(run);
         heard.await.unwrap_or(Err(StoreError::Closed)).map_err(LaunchError::Store)
     }
 
-    /// Undoes a success in the record; the id is not found afterwards. Of many at the same moment one is `Done`.
+    /// Taken before the look at `draining`, so that a stop waits for a launch that it comes too late to refuse.
+    fn admit(&self) -> Result<TaskTrackerToken, LaunchError> {
+        let token = self.inner.runs.token();
+        if self.inner.draining.is_cancelled() { Err(LaunchError::Draining) } else { Ok(token) }
+    }
+
+    fn lane(&self, handler: &HandlerName) -> Option<&Arc<Lane>> {
+        self.inner.lanes.get(handler)
+    }
+
+    /// What happens in the lane of a handler now.
+    #[must_use]
+    pub fn lane_counts(&self, handler: &HandlerName) -> Option<LaneCounts> {
+        self.lane(handler).map(|lane| lane.counts())
+    }
+
+    /// Starts nothing of a handler any more, or again. Launches are accepted and queued meanwhile. Returns whether
+    /// there is such a handler.
+    #[must_use]
+    pub fn pause(&self, handler: &HandlerName, is_paused: bool) -> bool {
+        self.lane(handler).map(|lane| lane.pause(is_paused)).is_some()
+    }
+
+    /// Stops a run: one that waits at once, one with an attempt under way is told to end, and is `canceling` until it
+    /// has. `Done` in both cases, and durable.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the run goes on then.
+    pub async fn cancel(&self, id: &TaskId) -> Result<Moved, StoreError> {
+        let before = self.status(id).await?;
+        let moved = self.inner.store.change(id, Change::Cancel).await?;
+        let Moved::Done(task) = &moved else { return Ok(moved) };
+        if task.is_working() {
+            self.inner.endings.end(task);
+            let now = self.status(id).await?;
+            if !now.is_some_and(|now| now.is_working() && now.run == task.run) {
+                self.inner.endings.forget(task);
+            }
+        } else {
+            let was_queued = before.filter(|before| before.run == task.run);
+            if let (Some(lane), Some(before)) = (self.lane(&task.handler), was_queued) {
+                lane.remove(before.entered);
+            }
+            self.inner.waiters.notify(id);
+        }
+        Ok(moved)
+    }
+
+    /// Undoes a success; the id is not found afterwards. With an action of its handler the record is `revoking` until
+    /// the action has ended, and the success stands where it fails. Of many at the same moment one is `Done`.
     ///
     /// # Errors
     /// [`StoreError`]; the success stands then.
     pub async fn revoke(&self, id: &TaskId) -> Result<Moved, StoreError> {
-        self.inner.store.revoke(id).await
+        let task = self.status(id).await?;
+        let lane = task.and_then(|task| self.lane(&task.handler));
+        let Some((lane, undo)) = lane.and_then(|lane| Some((lane, lane.spec.undo.clone()?))) else {
+            return self.inner.store.change(id, Change::Revoke).await;
+        };
+        let moved = self.inner.store.change(id, Change::BeginRevoke).await?;
+        if let Moved::Done(task) = &moved {
+            let revoke = revoke::revoke(Arc::clone(&self.inner), Arc::clone(lane), undo, Arc::clone(task));
+            self.inner.runs.spawn(revoke);
+        }
+        Ok(moved)
     }
 
     /// Drops the record of a failed task; the id is not found afterwards.
@@ -177,7 +248,7 @@ impl Recorder {
     /// # Errors
     /// [`StoreError`]; the record stands then.
     pub async fn forget(&self, id: &TaskId) -> Result<Moved, StoreError> {
-        self.inner.store.forget(id).await
+        self.inner.store.change(id, Change::Forget).await
     }
 
     /// The record of an id; none where it is not found.
@@ -188,7 +259,7 @@ impl Recorder {
         self.inner.store.get(id).await
     }
 
-    /// The record as soon as it is not working, or as it is when `patience` is over.
+    /// The record as soon as it is neither working nor being revoked, or as it is when `patience` is over.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -221,7 +292,7 @@ impl Recorder {
         loop {
             let waiter = self.inner.waiters.enter(id);
             let task = self.status(id).await?;
-            if task.as_ref().is_none_or(|task| !task.is_working()) {
+            if task.as_ref().is_none_or(|task| !task.is_working() && !task.is_revoking()) {
                 return Ok(task);
             }
             let is_over = match deadline {
@@ -280,44 +351,6 @@ impl Recorder {
         self.inner.draining.is_cancelled()
     }
 
-    /// Settles the runs that a process left when it ended: failed, `interrupted`, in doubt. To be called once, before
-    /// anything is launched. Returns how many there were.
-    ///
-    /// # Errors
-    /// [`StoreError`] when one of them could not be settled.
-    pub async fn recover(&self) -> Result<usize, StoreError> {
-        let claims = self.inner.store.recover().await?;
-        let found = claims.len();
-        stream::iter(claims)
-            .map(|claim| self.interrupt(claim))
-            .buffer_unordered(RECOVERED_AT_ONCE)
-            .try_collect::<()>()
-            .await?;
-        Ok(found)
-    }
-
-    async fn interrupt(&self, mut claim: Claim) -> Result<(), StoreError> {
-        let task = claim.task();
-        let message = "the service ended while the run was under way";
-        let attempt = Attempt {
-            run: task.run,
-            attempt: 1,
-            started: task.since,
-            ended: Timestamp::now(),
-            code: None,
-            failure: Some(Failure::new(ErrorKind::Interrupted, message)),
-        };
-        loop {
-            match self.inner.store.settle(claim, attempt.clone(), None).await {
-                Ok(_) => return Ok(()),
-                // They are more than the store takes at once.
-                Err(unsettled) if unsettled.error == StoreError::Busy => claim = unsettled.claim,
-                Err(unsettled) => return Err(unsettled.error),
-            }
-            tokio::time::sleep(RECOVERY_PAUSE).await;
-        }
-    }
-
     /// Stops in order: no new launches, runs go on for the `grace` period, the rest is recorded as failed with kind
     /// `shutdown`, the store is closed.
     pub async fn stop(&self, grace: Duration) {
@@ -327,30 +360,17 @@ impl Recorder {
         if timeout(grace, inner.runs.wait()).await.is_err() {
             tracing::warn!(runs = inner.runs.len(), "the grace period is over, ending what still runs");
             inner.aborting.cancel();
-            if timeout(LAST_SETTLES, inner.runs.wait()).await.is_err() {
+            inner.endings.end_all();
+            if timeout(LAST_ENDINGS, inner.runs.wait()).await.is_err() {
                 inner.giving_up.cancel();
-                inner.runs.wait().await;
+                if timeout(LAST_SETTLES, inner.runs.wait()).await.is_err() {
+                    tracing::error!(
+                        runs = inner.runs.len(),
+                        "left without an outcome, the next start records them"
+                    );
+                }
             }
         }
         inner.store.close().await;
-    }
-}
-
-async fn outcome_of<T: Serialize, E: Display>(future: impl Future<Output = Result<T, E>>) -> Outcome {
-    let value = match future.await {
-        Ok(value) => value,
-        Err(error) => return Outcome::failed(Failure::new(ErrorKind::Error, error.to_string())),
-    };
-    match serde_json::to_vec(&value) {
-        Ok(json) if json == b"null" => Outcome::success(),
-        Ok(json) => {
-            let media_type = Some("application/json".to_owned());
-            let output = Output { media_type, truncated: false, bytes: json.into() };
-            Outcome { output: Some(output), ..Outcome::success() }
-        }
-        Err(error) => {
-            let message = format!("it succeeded, but what it returned is no JSON: {error}");
-            Outcome::failed(Failure { in_doubt: true, ..Failure::new(ErrorKind::Error, message) })
-        }
     }
 }

@@ -17,7 +17,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::task::{Attempt, HandlerName, Output, Refusal, Stamp, Start, State, StateName, Task, TaskId};
+use crate::task::{
+    Attempt, Change, HandlerName, Output, Refusal, Stamp, Start, State, StateName, Task, TaskId,
+};
 
 pub use embedded::{EmbeddedOptions, EmbeddedStore, OpenError};
 pub use memory::MemoryStore;
@@ -26,12 +28,24 @@ pub use query::{Filter, Order, Page, Query};
 /// Keeps one record an id and moves it by one conditional write at a time.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
+    /// Makes a change if it is legal. This is what every move comes down to; runs are claimed and settled by
+    /// [`Store::claim`] and [`Store::settle`], which keep the claim.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it could not be written; nothing has changed then.
+    async fn change(&self, id: &TaskId, change: Change) -> Result<Moved, StoreError>;
+
     /// Takes the id for a run. Of many claims of one id at the same moment exactly one is `Started`; it is durable
     /// before this returns, and no other claim of the id starts until it is settled.
     ///
     /// # Errors
     /// [`StoreError`] when the claim could not be written; nothing has started then.
-    async fn claim(&self, id: &TaskId, start: Start) -> Result<Claimed, StoreError>;
+    async fn claim(&self, id: &TaskId, start: Start) -> Result<Claimed, StoreError> {
+        Ok(match self.change(id, Change::Claim(start)).await? {
+            Moved::Done(task) => Claimed::Started(Claim { task }),
+            Moved::Refused(refused) => Claimed::Refused(refused),
+        })
+    }
 
     /// Records what the run came to, as its last attempt says. `Refused` with [`Refusal::Stale`] when the run is over
     /// already: a late worker changes nothing.
@@ -43,19 +57,14 @@ pub trait Store: Send + Sync + 'static {
         claim: Claim,
         attempt: Attempt,
         output: Option<Output>,
-    ) -> Result<Moved, Box<Unsettled>>;
-
-    /// Undoes a success; the id is not found afterwards.
-    ///
-    /// # Errors
-    /// [`StoreError`] when it could not be written; the success stands then.
-    async fn revoke(&self, id: &TaskId) -> Result<Moved, StoreError>;
-
-    /// Drops a failed record; the id is not found afterwards.
-    ///
-    /// # Errors
-    /// [`StoreError`] when it could not be written; the record stands then.
-    async fn forget(&self, id: &TaskId) -> Result<Moved, StoreError>;
+    ) -> Result<Moved, Box<Unsettled>> {
+        let run = claim.task.run;
+        let change = Change::Settle { run, attempt: attempt.clone(), output: output.clone() };
+        match self.change(&claim.task.id, change).await {
+            Ok(moved) => Ok(moved),
+            Err(error) => Err(Box::new(Unsettled { claim, attempt, output, error })),
+        }
+    }
 
     /// The record of an id, with its input and output. Linearizable: never older than any state that anybody has
     /// seen of it.
@@ -73,12 +82,12 @@ pub trait Store: Send + Sync + 'static {
     /// How many tasks are in each state, at one moment.
     fn counts(&self) -> Counts;
 
-    /// The claims of all runs that nobody works on any more, because the process that did has ended. To be called
-    /// once, before anything else is launched.
+    /// What nobody works on any more, because the process that did has ended. To be called once, before anything else
+    /// is launched.
     ///
     /// # Errors
-    /// [`StoreError`] when they could not be read.
-    async fn recover(&self) -> Result<Vec<Claim>, StoreError>;
+    /// [`StoreError`] when it could not be read.
+    async fn recover(&self) -> Result<Recovered, StoreError>;
 
     /// Whether it can write, now and whenever that changes.
     fn health(&self) -> watch::Receiver<Health>;
@@ -95,10 +104,6 @@ pub struct Claim {
 }
 
 impl Claim {
-    fn new(task: Arc<Task>) -> Self {
-        Self { task }
-    }
-
     /// The task as it was claimed.
     #[must_use]
     pub fn task(&self) -> &Arc<Task> {
@@ -125,12 +130,19 @@ pub enum Moved {
     Refused(Refused),
 }
 
-impl From<Moved> for Claimed {
-    fn from(moved: Moved) -> Self {
-        match moved {
-            Moved::Done(task) => Self::Started(Claim::new(task)),
-            Moved::Refused(refused) => Self::Refused(refused),
-        }
+/// What a process has left.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// The claims of all runs that are not settled, in the order of their launches.
+    pub claims: Vec<Claim>,
+    /// The successes whose revoke was under way.
+    pub revoking: Vec<Arc<Task>>,
+}
+
+impl Recovered {
+    fn of(table: &table::Table) -> Self {
+        let claims = table.working().into_iter().map(|task| Claim { task }).collect();
+        Self { claims, revoking: table.revoking() }
     }
 }
 

@@ -7,14 +7,18 @@ mod id;
 mod input;
 mod moves;
 mod outcome;
+mod policy;
+mod start;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use id::{HANDLER_NAME_BYTES_MAX, HandlerName, InvalidName, TASK_ID_BYTES_MAX, TaskId};
 pub use input::{Digest, Input};
-pub use moves::{Change, Refusal, Stamp, Start};
+pub use moves::{Change, Refusal, Stamp};
 pub use outcome::{Code, ErrorKind, Failure, Outcome, Output};
+pub use policy::{OnCrash, Policy, Rate, Retry};
+pub use start::{Match, Request, Start, StartKind};
 
 /// How many attempts a task remembers; older ones are dropped.
 pub const ATTEMPTS_KEPT: usize = 20;
@@ -42,6 +46,8 @@ pub struct Task {
     pub input: Input,
     /// The last attempts of all runs, oldest first, at most [`ATTEMPTS_KEPT`].
     pub attempts: Vec<Attempt>,
+    /// The keys of the requests that launched its last runs, oldest first, at most [`ATTEMPTS_KEPT`].
+    pub keys: Vec<Digest>,
 }
 
 /// What is true of a task now.
@@ -49,11 +55,18 @@ pub struct Task {
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// A run is under way.
-    Working,
+    Working {
+        /// What it is doing.
+        phase: Phase,
+        /// The number of its present or next attempt, from 1.
+        attempt: u32,
+    },
     /// A run succeeded; nothing runs again until it is revoked.
     Success {
         /// What the handler gave back.
         output: Option<Output>,
+        /// Where somebody has asked to revoke it.
+        undo: Option<Undo>,
     },
     /// The last run failed; it may be launched again.
     Failed {
@@ -64,6 +77,33 @@ pub enum State {
     },
     /// Revoked or forgotten: callers find nothing. Kept so that run, revision and revocations go on counting.
     Absent,
+}
+
+/// What a working task is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// It waits for its turn; no attempt of the run has begun.
+    Queued,
+    /// An attempt is under way, or has been until the process ended.
+    Running,
+    /// It waits for its next attempt; none is under way, and none has had an effect that is in doubt.
+    BackingOff {
+        /// When the next attempt begins.
+        next_attempt_at: Timestamp,
+    },
+    /// An attempt is told to end.
+    Canceling,
+}
+
+/// A revoke of a success that is not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Undo {
+    /// The handler's action is under way.
+    Revoking,
+    /// The action failed; the success stands.
+    Failed(Failure),
 }
 
 /// One try of the handler inside a run.
@@ -101,7 +141,7 @@ impl Task {
     #[must_use]
     pub fn state_name(&self) -> StateName {
         match self.state {
-            State::Working => StateName::Working,
+            State::Working { .. } => StateName::Working,
             State::Success { .. } => StateName::Success,
             State::Failed { .. } => StateName::Failed,
             State::Absent => StateName::Absent,
@@ -113,7 +153,7 @@ impl Task {
     pub fn failure(&self) -> Option<&Failure> {
         match &self.state {
             State::Failed { failure, .. } => Some(failure),
-            State::Working | State::Success { .. } | State::Absent => None,
+            State::Working { .. } | State::Success { .. } | State::Absent => None,
         }
     }
 
@@ -121,21 +161,58 @@ impl Task {
     #[must_use]
     pub fn output(&self) -> Option<&Output> {
         match &self.state {
-            State::Success { output } | State::Failed { output, .. } => output.as_ref(),
-            State::Working | State::Absent => None,
+            State::Success { output, .. } | State::Failed { output, .. } => output.as_ref(),
+            State::Working { .. } | State::Absent => None,
         }
     }
 
     /// Whether a run is under way.
     #[must_use]
     pub fn is_working(&self) -> bool {
-        self.state == State::Working
+        matches!(self.state, State::Working { .. })
+    }
+
+    /// What it is doing, if it is working.
+    #[must_use]
+    pub fn phase(&self) -> Option<Phase> {
+        match self.state {
+            State::Working { phase, .. } => Some(phase),
+            State::Success { .. } | State::Failed { .. } | State::Absent => None,
+        }
+    }
+
+    /// The number of its present or next attempt, from 1, if it is working.
+    #[must_use]
+    pub fn attempt(&self) -> Option<u32> {
+        match self.state {
+            State::Working { attempt, .. } => Some(attempt),
+            State::Success { .. } | State::Failed { .. } | State::Absent => None,
+        }
+    }
+
+    /// Whether it is a success that is being undone.
+    #[must_use]
+    pub fn is_revoking(&self) -> bool {
+        matches!(self.state, State::Success { undo: Some(Undo::Revoking), .. })
     }
 
     /// Bytes of input and output that it holds in memory.
     #[must_use]
     pub fn payload_bytes(&self) -> usize {
         self.input.bytes.len() + self.output().map_or(0, |output| output.bytes.len())
+    }
+}
+
+impl Phase {
+    /// The word in answers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::BackingOff { .. } => "backing_off",
+            Self::Canceling => "canceling",
+        }
     }
 }
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
-use axum::extract::State;
+use axum::extract::{self, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, Request, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -21,7 +21,10 @@ use super::view::{self, StatusView};
 use crate::handler::Handler;
 use crate::recorder::Launch;
 use crate::store::Refused;
-use crate::task::{Input, Refusal, Start, Task, TaskId};
+use crate::task::{Digest, Input, Match, Refusal, Request, TaskId};
+
+/// The longest `Idempotency-Key`, in bytes.
+const KEY_BYTES_MAX: usize = 255;
 
 #[derive(Serialize)]
 struct LaunchView<'a> {
@@ -35,33 +38,108 @@ struct LaunchView<'a> {
 pub(super) async fn launch(
     State(api): State<Arc<Api>>,
     TaskPath(id): TaskPath,
-    request: Request<Body>,
+    request: extract::Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let params = Params::parse(parts.uri.query(), &["handler", "wait"])?;
+    let params = Params::parse(parts.uri.query(), &["handler", "wait", "on_duplicate"])?;
     let wait = Wait::parse(&params, &parts.headers, api.wait_max)?;
+    let duplicates = OnDuplicate::parse(&params)?;
     let handler = Arc::clone(api.handler(params.one("handler")?)?);
+    let (key, if_match) = (key(&parts.headers)?, if_match(&parts.headers)?);
+    let if_unknown = if_none_match(&parts.headers)?;
     let input = input(&parts, body, handler.input_bytes_max, api.body_timeout).await?;
 
-    let start = Start::Launch { handler: handler.name.clone(), input };
-    let work = move |task: Arc<Task>| async move { handler.run(&task, 1).await };
-    let mut launch = api.recorder.start(id.clone(), start, work).await?;
-    if wait.patience.is_some() {
-        launch = api.recorder.settled(launch, wait.patience).await?;
+    let request = Request { key, if_match, if_unknown, ..Request::new(handler.name.clone(), input) };
+    let launch = api.recorder.launch_in_lane(id.clone(), request).await?;
+    api.answer_launch(&id, launch, wait, duplicates).await
+}
+
+/// What a launch that did not start is answered with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnDuplicate {
+    /// 200, and how it stands.
+    Tell,
+    /// 409.
+    Fail,
+}
+
+impl OnDuplicate {
+    fn parse(params: &Params<'_>) -> Result<Self, Problem> {
+        match params.one("on_duplicate")? {
+            None => Ok(Self::Tell),
+            Some("error") => Ok(Self::Fail),
+            Some(other) => Err(Problem::invalid_parameter(format!("on_duplicate={other:?} is not error."))),
+        }
     }
-    let mut response = answer(&id, &launch)?;
-    response.headers_mut().extend(wait.applied());
-    Ok(response)
+}
+
+/// `Idempotency-Key`, as a digest: it is only ever compared.
+fn key(headers: &HeaderMap) -> Result<Option<Digest>, Problem> {
+    let mut keys = headers.get_all("idempotency-key").iter();
+    match (keys.next(), keys.next()) {
+        (None, _) => Ok(None),
+        (Some(key), None) if (1..=KEY_BYTES_MAX).contains(&key.len()) => Ok(Some(Digest::of(key.as_bytes()))),
+        _ => Err(Problem::invalid_header("One Idempotency-Key of 1 to 255 bytes is allowed.")),
+    }
+}
+
+/// `If-Match`: `*`, or the revisions that answers gave as `ETag`.
+fn if_match(headers: &HeaderMap) -> Result<Option<Match>, Problem> {
+    let mut revisions = Vec::new();
+    for value in headers.get_all(header::IF_MATCH) {
+        for tag in value.to_str().unwrap_or_default().split(',').map(str::trim) {
+            if tag == "*" {
+                return Ok(Some(Match::Any));
+            }
+            let number =
+                tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).and_then(|tag| tag.parse().ok());
+            let wrong =
+                || Problem::invalid_header("If-Match is \"*\", or the ETag of an answer, such as \"3\".");
+            revisions.push(number.ok_or_else(wrong)?);
+        }
+    }
+    Ok((!revisions.is_empty()).then_some(Match::Revisions(revisions)))
+}
+
+/// `If-None-Match: *`: only if the id is unknown.
+fn if_none_match(headers: &HeaderMap) -> Result<bool, Problem> {
+    match headers.get(header::IF_NONE_MATCH).map(HeaderValue::as_bytes) {
+        None => Ok(false),
+        Some(b"*") => Ok(true),
+        Some(_) => Err(Problem::invalid_header("If-None-Match of a launch is \"*\".")),
+    }
 }
 
 impl Api {
+    /// Waits if that is wanted, and says what a launch came to.
+    pub(super) async fn answer_launch(
+        &self,
+        id: &TaskId,
+        mut launch: Launch,
+        wait: Wait,
+        duplicates: OnDuplicate,
+    ) -> Result<Response, Problem> {
+        if let Launch::Refused(refused) = &launch {
+            let is_told = duplicates == OnDuplicate::Tell && duplicate_word(refused.reason).is_some();
+            if !is_told {
+                return Err(Problem::refused(id, refused));
+            }
+        }
+        if wait.patience.is_some() {
+            launch = self.recorder.settled(launch, wait.patience).await?;
+        }
+        let mut response = answer(id, &launch)?;
+        response.headers_mut().extend(wait.applied());
+        Ok(response)
+    }
+
     fn handler(&self, name: Option<&str>) -> Result<&Arc<Handler>, Problem> {
         match name {
             Some(name) => self.handlers.get(name).ok_or_else(|| self.unknown_handler(name)),
             None => self.handlers.default_handler().ok_or_else(|| {
+                let names = self.handler_names();
                 let detail = format!(
-                    "No handler is the default, so name one with ?handler=; configured are: {}.",
-                    self.handler_names()
+                    "No handler is the default, so name one with ?handler=; configured are: {names}."
                 );
                 Problem::new(StatusCode::BAD_REQUEST, "handler-required", "A handler has to be named", detail)
             }),
@@ -115,10 +193,10 @@ fn too_large(bytes_max: usize) -> Problem {
 fn answer(id: &TaskId, launch: &Launch) -> Result<Response, Problem> {
     let (task, reason) = match launch {
         Launch::Started(task) => (task, None),
-        Launch::Refused(Refused { reason, task: Some(task) }) => {
-            (task, Some(reason_word(id, *reason, task)?))
-        }
-        Launch::Refused(Refused { task: None, .. }) => return Err(Problem::not_found(id)),
+        Launch::Refused(refused @ Refused { reason, task }) => match (task, duplicate_word(*reason)) {
+            (Some(task), Some(word)) => (task, Some(word)),
+            _ => return Err(Problem::refused(id, refused)),
+        },
     };
     let is_accepted = reason.is_none() && task.is_working();
     let status = if is_accepted { StatusCode::ACCEPTED } else { StatusCode::OK };
@@ -130,21 +208,12 @@ fn answer(id: &TaskId, launch: &Launch) -> Result<Response, Problem> {
     Ok(response)
 }
 
-fn reason_word(id: &TaskId, reason: Refusal, task: &Task) -> Result<&'static str, Problem> {
+/// Why a launch was not needed, which is no error; none for other refusals.
+fn duplicate_word(reason: Refusal) -> Option<&'static str> {
     match reason {
-        Refusal::Working => Ok("working"),
-        Refusal::Success => Ok("success"),
-        Refusal::HandlerMismatch => {
-            let detail = format!(
-                "{id} belongs to the handler {}; a task keeps the handler it began with.",
-                task.handler
-            );
-            let title = "The id belongs to another handler";
-            Err(Problem::new(StatusCode::CONFLICT, "handler-mismatch", title, detail).with_task(task))
-        }
-        Refusal::NotFound | Refusal::NotFailed | Refusal::NotSuccess | Refusal::Stale => {
-            let detail = format!("{id} was not launched: {reason}.");
-            Err(Problem::new(StatusCode::CONFLICT, "not-launched", "Not launched", detail).with_task(task))
-        }
+        Refusal::Working => Some("working"),
+        Refusal::Success => Some("success"),
+        Refusal::SameRequest => Some("same_request"),
+        _ => None,
     }
 }

@@ -5,8 +5,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::recorder::LaunchError;
-use crate::store::StoreError;
-use crate::task::{InvalidName, StateName, Task, TaskId};
+use crate::store::{Refused, StoreError};
+use crate::task::{InvalidName, Refusal, StateName, Task, TaskId};
 
 /// How long a client should wait before it tries again, in seconds.
 const RETRY_AFTER: &str = "1";
@@ -66,6 +66,49 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "invalid-parameter", "A parameter is not allowed", detail)
     }
 
+    pub(super) fn invalid_header(detail: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid-header", "A header is not allowed", detail)
+    }
+
+    /// A move that is not legal now.
+    pub(super) fn refused(id: &TaskId, refused: &Refused) -> Self {
+        let Some(task) = &refused.task else {
+            return match refused.reason {
+                Refusal::Precondition => Self::precondition(format!("{id} is not known.")),
+                _ => Self::not_found(id),
+            };
+        };
+        let (code, title) = match refused.reason {
+            Refusal::Precondition => {
+                return Self::precondition(format!("{id} has the revision {}.", task.revision))
+                    .with_task(task);
+            }
+            Refusal::Working | Refusal::Success | Refusal::SameRequest => ("duplicate", "The id is taken"),
+            Refusal::HandlerMismatch => ("handler-mismatch", "The id belongs to another handler"),
+            Refusal::InputMismatch => ("input-mismatch", "The id has another input"),
+            Refusal::Revoking => ("revoking", "The success is being revoked"),
+            Refusal::NotWorking | Refusal::Canceling => ("not-working", "The task is not working"),
+            Refusal::NotFailed => ("not-failed", "The task has not failed"),
+            Refusal::NotSuccess => ("not-success", "The task has not succeeded"),
+            Refusal::NotFound | Refusal::Stale => ("conflict", "The task has changed meanwhile"),
+        };
+        let detail = match refused.reason {
+            Refusal::HandlerMismatch => {
+                format!(
+                    "{id} belongs to the handler {}; a task keeps the handler it began with.",
+                    task.handler
+                )
+            }
+            reason => format!("{id} is {}: {reason}; nothing was changed.", task.state_name().as_str()),
+        };
+        Self::new(StatusCode::CONFLICT, code, title, detail).with_task(task)
+    }
+
+    fn precondition(detail: String) -> Self {
+        let title = "The record is not as the request demands";
+        Self::new(StatusCode::PRECONDITION_FAILED, "precondition-failed", title, detail)
+    }
+
     pub(super) fn not_found(id: &TaskId) -> Self {
         let detail = format!("No task with the id {id} is known.");
         let problem = Self::new(StatusCode::NOT_FOUND, "not-found", "The task is not found", detail);
@@ -123,6 +166,18 @@ impl From<LaunchError> for Problem {
     fn from(error: LaunchError) -> Self {
         match error {
             LaunchError::Store(error) => Self::from(error),
+            LaunchError::QueueFull => {
+                let detail = "As many tasks wait for this handler as its queue takes; nothing was changed.";
+                let problem =
+                    Self::new(StatusCode::TOO_MANY_REQUESTS, "queue-full", "The queue is full", detail);
+                Self { is_passing: true, ..problem }
+            }
+            LaunchError::UnknownHandler => Self::new(
+                StatusCode::CONFLICT,
+                "unknown-handler",
+                "The handler is unknown",
+                "The handler of this task is not configured any more; nothing was changed.",
+            ),
             LaunchError::Draining => Self::unavailable(
                 "draining",
                 "The service is stopping",

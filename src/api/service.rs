@@ -25,7 +25,7 @@ struct CountsView {
 struct StatsView<'a> {
     tasks: CountsView,
     handlers: BTreeMap<&'a str, CountsView>,
-    queued: u64,
+    queued: usize,
     oldest_working: Option<StatusView<'a>>,
     unsettled: u64,
     stale_outcomes: u64,
@@ -42,7 +42,12 @@ pub(super) async fn stats(State(api): State<Arc<Api>>) -> Response {
             .iter()
             .map(|(name, one)| (name.as_str(), CountsView::new(*one)))
             .collect(),
-        queued: 0,
+        queued: api
+            .handlers
+            .iter()
+            .filter_map(|one| api.recorder.lane_counts(&one.name))
+            .map(|lane| lane.queued)
+            .sum(),
         oldest_working: counts.oldest_working.as_deref().map(StatusView::new),
         unsettled: figures.unsettled,
         stale_outcomes: figures.stale,
@@ -70,8 +75,10 @@ struct HandlerView<'a> {
     #[serde(flatten)]
     action: ActionView<'a>,
     input_bytes_max: usize,
-    running: u64,
-    queued: u64,
+    paused: bool,
+    running: usize,
+    queued: usize,
+    backing_off: usize,
 }
 
 #[derive(Serialize)]
@@ -82,7 +89,7 @@ enum ActionView<'a> {
 }
 
 pub(super) async fn handlers(State(api): State<Arc<Api>>) -> Response {
-    let counts = api.recorder.counts();
+    let lane = |handler: &Handler| api.recorder.lane_counts(&handler.name).unwrap_or_default();
     let handlers = api
         .handlers
         .iter()
@@ -91,8 +98,10 @@ pub(super) async fn handlers(State(api): State<Arc<Api>>) -> Response {
             default: handler.is_default,
             action: ActionView::new(handler),
             input_bytes_max: handler.input_bytes_max,
-            running: counts.by_handler.get(&handler.name).map_or(0, |counts| counts.working),
-            queued: 0,
+            paused: lane(handler).is_paused,
+            running: lane(handler).running,
+            queued: lane(handler).queued,
+            backing_off: lane(handler).backing_off,
         })
         .collect();
     view::json(StatusCode::OK, &HandlersView { handlers })

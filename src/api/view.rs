@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use crate::task::{Attempt, Code, Failure, Input, Output, StateName, Task};
+use crate::task::{Attempt, Code, Failure, Input, Output, Phase, State, StateName, Task, Undo};
 
 /// What is true of a task now: `GET /tasks/{id}/status`, and the answer to a launch.
 #[derive(Serialize)]
@@ -19,8 +19,12 @@ pub(super) struct StatusView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     attempt: Option<u32>,
     since: Time,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_attempt_at: Option<Time>,
     #[serde(flatten)]
     failure: Option<FailureView<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revoke_error: Option<FailureView<'a>>,
 }
 
 /// A line of a list.
@@ -98,16 +102,25 @@ impl Serialize for Time {
 
 impl<'a> StatusView<'a> {
     pub(super) fn new(task: &'a Task) -> Self {
-        let is_working = task.is_working();
+        let next_attempt_at = match task.phase() {
+            Some(Phase::BackingOff { next_attempt_at }) => Some(Time(next_attempt_at)),
+            _ => None,
+        };
+        let revoke_error = match &task.state {
+            State::Success { undo: Some(Undo::Failed(failure)), .. } => Some(FailureView::new(failure)),
+            _ => None,
+        };
         Self {
             id: task.id.as_str(),
             state: task.state_name().as_str(),
             handler: task.handler.as_str(),
-            phase: is_working.then_some("running"),
+            phase: task.phase().map(Phase::as_str).or(task.is_revoking().then_some("revoking")),
             run: task.run,
-            attempt: is_working.then_some(1),
+            attempt: task.attempt(),
             since: Time(task.since),
+            next_attempt_at,
             failure: task.failure().map(FailureView::new),
+            revoke_error,
         }
     }
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use self::group::Group;
 use self::pipes::Pipes;
@@ -62,10 +63,18 @@ pub struct Command {
 enum End {
     /// By itself.
     Exit,
-    /// After TERM, since the time was up.
-    Term,
+    /// After TERM.
+    Term(Reason),
     /// After KILL, since TERM did not help.
-    Kill,
+    Kill(Reason),
+}
+
+/// Why a run was ended.
+enum Reason {
+    /// The time was up.
+    Time,
+    /// It was told to.
+    Told,
 }
 
 impl Command {
@@ -81,19 +90,19 @@ impl Command {
         &self.settings
     }
 
-    pub(super) async fn run(&self, task: &Task, attempt: u32) -> Outcome {
+    pub(super) async fn run(&self, task: &Task, attempt: u32, ending: &CancellationToken) -> Outcome {
         let (mut group, mut pipes) = match self.start(task, attempt) {
             Ok(started) => started,
             Err(message) => return Outcome::failed(Failure::new(ErrorKind::Spawn, message)),
         };
-        let end = self.wait(&mut group, &mut pipes).await;
+        let end = self.wait(&mut group, &mut pipes, ending).await;
         let status = timeout(KILLED, group.end()).await;
         // Whoever held the outputs is dead by now, or has left the group and is not waited for.
         let _ = timeout(LEFTOVERS, pipes.pump()).await;
         let words = pipes.errors.last_words(ERRORS_CHARS_MAX);
         let status = status.ok().and_then(Result::ok);
         let result = self.judge(&end, status).map_err(|failure| saying(failure, &words));
-        Outcome { code: status.and_then(code), output: pipes.output.into_output(), result }
+        Outcome { code: status.and_then(code), output: pipes.output.into_output(), result, retry_after: None }
     }
 
     fn start(&self, task: &Task, attempt: u32) -> Result<(Group, Pipes), String> {
@@ -133,12 +142,18 @@ impl Command {
     }
 
     /// Waits until the program has ended, and sees to it that it does.
-    async fn wait(&self, group: &mut Group, pipes: &mut Pipes) -> End {
-        if timeout(self.settings.timeout, pumping(pipes, group.exited())).await.is_ok() {
+    async fn wait(&self, group: &mut Group, pipes: &mut Pipes, told: &CancellationToken) -> End {
+        let by_itself = timeout(self.settings.timeout, pumping(pipes, group.exited()));
+        let reason = tokio::select! {
+            biased;
+            ended = by_itself => ended.err().map(|_elapsed| Reason::Time),
+            () = told.cancelled() => Some(Reason::Told),
+        };
+        let Some(reason) = reason else {
             pipes.stop_feeding();
             let _ = timeout(LEFTOVERS, pipes.pump()).await;
             return End::Exit;
-        }
+        };
         group.signal(Signal::TERM);
         let ending = async {
             pumping(pipes, group.exited()).await;
@@ -147,23 +162,32 @@ impl Command {
             pipes.pump().await;
         };
         match timeout(self.settings.kill_after, ending).await {
-            Ok(()) => End::Term,
+            Ok(()) => End::Term(reason),
             Err(_elapsed) => {
                 pipes.stop_feeding();
-                End::Kill
+                End::Kill(reason)
             }
         }
+    }
+
+    fn is_success(&self, status: Option<ExitStatus>) -> bool {
+        matches!(status.and_then(code), Some(Code::ExitCode(code)) if self.settings.success.contains(&code))
     }
 
     fn judge(&self, end: &End, status: Option<ExitStatus>) -> Result<(), Failure> {
         let limit = self.settings.timeout;
         match end {
             End::Exit => (),
-            End::Term => {
+            // One that ends well although it was told to end has done its work.
+            End::Term(Reason::Told) if self.is_success(status) => (),
+            End::Term(Reason::Told) | End::Kill(Reason::Told) => {
+                return Err(Failure::new(ErrorKind::Canceled, "the command was told to end"));
+            }
+            End::Term(Reason::Time) => {
                 let message = format!("the command did not end within {limit:?} and was ended by TERM");
                 return Err(Failure::new(ErrorKind::Timeout, message));
             }
-            End::Kill => {
+            End::Kill(Reason::Time) => {
                 let message = format!(
                     "the command did not end within {limit:?}, nor within {:?} after TERM, and was killed",
                     self.settings.kill_after

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, Request};
+use tokio_util::sync::CancellationToken;
 
 use self::answer::Answer;
 use self::connect::Client;
@@ -104,7 +105,7 @@ impl Webhook {
         &self.settings
     }
 
-    pub(super) async fn run(&self, task: &Task, attempt: u32) -> Outcome {
+    pub(super) async fn run(&self, task: &Task, attempt: u32, ending: &CancellationToken) -> Outcome {
         let receiver = self.settings.url.authority();
         let limit = self.settings.timeout;
         let sent = Sent::default();
@@ -117,6 +118,7 @@ impl Webhook {
             biased;
             response = self.client.request(request) => response,
             () = &mut deadline => return Outcome::failed(failure::too_late(limit, receiver, sent.get())),
+            () = ending.cancelled() => return Outcome::failed(failure::ended(receiver, sent.get())),
         };
         let mut answer = match response {
             Ok(response) => Answer::of(response, self.settings.output_bytes_max),
@@ -127,6 +129,7 @@ impl Webhook {
             biased;
             end = answer.read() => end.map_err(|error| failure::broken_off(&error, status, receiver)),
             () = &mut deadline => Err(failure::unfinished(limit, status, receiver)),
+            () = ending.cancelled() => Err(failure::ended(receiver, true)),
         };
         self.outcome(answer, end)
     }
@@ -191,7 +194,9 @@ impl Webhook {
         } else {
             Err(failure::status(status, receiver))
         };
-        Outcome { code: Some(Code::HttpStatus(status.as_u16())), output: answer.into_output(), result }
+        let retry_after = answer.retry_after;
+        let code = Some(Code::HttpStatus(status.as_u16()));
+        Outcome { code, output: answer.into_output(), result, retry_after }
     }
 }
 

@@ -1,4 +1,4 @@
-//! One run, from its claim to its settled outcome.
+//! One run: from its claim over its attempts to its settled outcome. Between attempts it lives in its lane.
 
 use std::any::Any;
 use std::future::Future;
@@ -8,109 +8,238 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
+use super::lane::{Lane, Next, Place};
 use super::{Inner, Launch};
 use crate::store::{Claim, Claimed, Moved, StoreError, Unsettled};
-use crate::task::{Attempt, ErrorKind, Failure, Outcome, Output, Start, Task, TaskId};
+use crate::task::{Attempt, Change, ErrorKind, Failure, Outcome, Output, Refusal, Start, Task, TaskId};
 
-/// How long an outcome that could not be written waits until it is tried again, at first and at most.
+/// How long a write that failed waits until it is tried again, at first and at most.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
-pub(super) async fn run<W, F>(
+type FirstWord = oneshot::Sender<Result<Launch, StoreError>>;
+
+/// Claims the id, says so, and runs `work` once.
+pub(super) async fn run_once<W, F>(
     inner: Arc<Inner>,
     id: TaskId,
     start: Start,
     work: W,
-    first_word: oneshot::Sender<Result<Launch, StoreError>>,
+    first_word: FirstWord,
 ) where
-    W: FnOnce(Arc<Task>) -> F,
+    W: FnOnce(Arc<Task>, u32, CancellationToken) -> F,
     F: Future<Output = Outcome>,
 {
-    // An error of the first word means that nobody waits any more; the run goes on all the same.
-    let claim = match inner.store.claim(&id, start).await {
-        Ok(Claimed::Started(claim)) => claim,
-        Ok(Claimed::Refused(refused)) => {
-            let _ = first_word.send(Ok(Launch::Refused(refused)));
-            return;
-        }
-        Err(error) => {
-            let _ = first_word.send(Err(error));
-            return;
-        }
-    };
+    let Some(claim) = inner.claim(&id, start, first_word).await else { return };
     let task = Arc::clone(claim.task());
-    let _ = first_word.send(Ok(Launch::Started(Arc::clone(&task))));
-
-    let started = Timestamp::now();
-    let outcome = inner.attempt(&task, work).await;
-    let Outcome { code, output, result } = outcome;
-    let attempt =
-        Attempt { run: task.run, attempt: 1, started, ended: Timestamp::now(), code, failure: result.err() };
+    let (attempt, output, _) = inner.attempt(&task, work).await;
     inner.settle(claim, attempt, output).await;
-    inner.waiters.notify(&id);
+}
+
+/// Claims the id, says so, and runs it in its lane: now, or when it is its turn.
+pub(super) async fn run_in_lane(
+    inner: Arc<Inner>,
+    lane: Arc<Lane>,
+    mut place: Place,
+    id: TaskId,
+    start: Start,
+    first_word: FirstWord,
+) {
+    let Some(claim) = inner.claim(&id, start, first_word).await else { return };
+    place.used();
+    if place.is_queued {
+        lane.enqueue(claim);
+    } else {
+        let task = Arc::clone(claim.task());
+        attempt_in_lane(&inner, &lane, claim, task).await;
+    }
+}
+
+/// Starts the tasks of a lane when it is their turn, until the recorder stops.
+pub(super) async fn dispatch(inner: Arc<Inner>, lane: Arc<Lane>) {
+    while !inner.draining.is_cancelled() {
+        let wait_until = match lane.next() {
+            Next::Start(place, claim) => {
+                inner.runs.spawn(begin(Arc::clone(&inner), Arc::clone(&lane), place, claim));
+                continue;
+            }
+            Next::Wait(until) => until,
+        };
+        let due = async {
+            match wait_until {
+                Some(instant) => tokio::time::sleep_until(instant).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = lane.woken() => {}
+            () = due => {}
+            () = inner.draining.cancelled() => {}
+        }
+    }
+}
+
+/// Begins an attempt of a task that has waited.
+async fn begin(inner: Arc<Inner>, lane: Arc<Lane>, _place: Place, claim: Claim) {
+    let (id, run) = (claim.task().id.clone(), claim.task().run);
+    // Durable first: after a crash nobody may take an attempt for one that had not begun.
+    match inner.persist(&id, run, Write::Change(Change::Begin { run })).await {
+        Some(Moved::Done(task)) => attempt_in_lane(&inner, &lane, claim, task).await,
+        // It was canceled while it waited, and is settled.
+        Some(Moved::Refused(_)) | None => {}
+    }
+}
+
+async fn attempt_in_lane(inner: &Arc<Inner>, lane: &Arc<Lane>, claim: Claim, task: Arc<Task>) {
+    let work = &lane.spec.work;
+    let (attempt, output, retry) =
+        inner.attempt(&task, |task, number, ending| work(task, number, ending)).await;
+    let policy = &lane.spec.policy.retry;
+    let pause = match retry {
+        Retry::Possible { asked, is_in_doubt } if attempt.attempt < policy.attempts => {
+            let is_allowed = policy.in_doubt || !is_in_doubt;
+            is_allowed.then(|| policy.pause(attempt.attempt, asked, fastrand::f64()))
+        }
+        Retry::Possible { .. } | Retry::Never => None,
+    };
+    let Some(pause) = pause else { return inner.settle(claim, attempt, output).await };
+
+    let next_attempt_at = Timestamp::now() + SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX);
+    let due = Instant::now() + pause;
+    let (id, run) = (task.id.clone(), task.run);
+    let change = Change::BackOff { run, attempt: attempt.clone(), next_attempt_at };
+    match inner.persist(&id, run, Write::Change(change)).await {
+        Some(Moved::Done(_)) => lane.back_off(claim, due),
+        Some(Moved::Refused(refused)) if refused.reason == Refusal::Canceling => {
+            inner.settle(claim, not_tried_again(attempt), output).await;
+        }
+        Some(refused @ Moved::Refused(_)) => inner.note(&refused),
+        None => {}
+    }
+}
+
+/// Whether another attempt may follow, as far as the attempt itself tells.
+enum Retry {
+    Never,
+    Possible { asked: Option<Duration>, is_in_doubt: bool },
+}
+
+/// What has to be written, sooner or later.
+pub(super) enum Write {
+    Change(Change),
+    Settle(Claim, Attempt, Option<Output>),
 }
 
 impl Inner {
-    /// Never panics, and ends soon after the recorder has said so.
-    async fn attempt<W, F>(&self, task: &Arc<Task>, work: W) -> Outcome
+    /// Claims and gives the first word. An error of the first word means that nobody waits any more; the run goes on
+    /// all the same.
+    async fn claim(&self, id: &TaskId, start: Start, first_word: FirstWord) -> Option<Claim> {
+        let (word, claim) = match self.store.claim(id, start).await {
+            Ok(Claimed::Started(claim)) => (Ok(Launch::Started(Arc::clone(claim.task()))), Some(claim)),
+            Ok(Claimed::Refused(refused)) => (Ok(Launch::Refused(refused)), None),
+            Err(error) => (Err(error), None),
+        };
+        let _ = first_word.send(word);
+        claim
+    }
+
+    /// One attempt. Never panics, and ends soon after it was told to.
+    async fn attempt<W, F>(&self, task: &Arc<Task>, work: W) -> (Attempt, Option<Output>, Retry)
     where
-        W: FnOnce(Arc<Task>) -> F,
+        W: FnOnce(Arc<Task>, u32, CancellationToken) -> F,
         F: Future<Output = Outcome>,
     {
-        // Around all of it, because a future that is dropped in the middle may panic too.
-        let outcome = AssertUnwindSafe(async {
-            tokio::select! {
-                biased;
-                outcome = async { work(Arc::clone(task)).await } => outcome,
-                () = self.aborting.cancelled() => {
-                    Outcome::failed(Failure::new(ErrorKind::Shutdown, "the service stopped before the run ended"))
-                }
-            }
-        });
-        outcome.catch_unwind().await.unwrap_or_else(|panic| {
+        let number = task.attempt().unwrap_or(1);
+        let started = Timestamp::now();
+        let ending = self.endings.enter(task);
+        // Looked at after the entry: whoever aborts has either seen the entry or is seen here.
+        if self.aborting.is_cancelled() {
+            ending.token().cancel();
+        }
+        let work = async { work(Arc::clone(task), number, ending.token()).await };
+        let outcome = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
             self.panics.fetch_add(1, Ordering::Relaxed);
             let message = format!("the handler panicked: {}", text_of(panic.as_ref()));
             tracing::error!(task.id = %task.id, run = task.run, message, "run panicked");
             Outcome::failed(Failure::new(ErrorKind::Panic, message))
-        })
+        });
+        let was_told = ending.token().is_cancelled();
+        drop(ending);
+
+        let retry = if outcome.may_be_retried(true) && !was_told {
+            let is_in_doubt = !outcome.may_be_retried(false);
+            Retry::Possible { asked: outcome.retry_after, is_in_doubt }
+        } else {
+            Retry::Never
+        };
+        let Outcome { code, output, result, .. } = outcome;
+        let ended = Timestamp::now();
+        let attempt = Attempt { run: task.run, attempt: number, started, ended, code, failure: result.err() };
+        let attempt = match was_told {
+            true if self.aborting.is_cancelled() => shut_down(attempt),
+            true => canceled(attempt),
+            false => attempt,
+        };
+        (attempt, output, retry)
     }
 
-    /// Writes the outcome, as often as it takes.
-    async fn settle(&self, claim: Claim, attempt: Attempt, output: Option<Output>) {
-        let mut unsettled = match self.store.settle(claim, attempt, output).await {
-            Ok(moved) => return self.note(&moved),
-            Err(unsettled) => unsettled,
+    /// Writes the outcome, as often as it takes, and tells those who wait.
+    pub(super) async fn settle(&self, claim: Claim, attempt: Attempt, output: Option<Output>) {
+        let (id, run) = (claim.task().id.clone(), claim.task().run);
+        if let Some(moved) = self.persist(&id, run, Write::Settle(claim, attempt, output)).await {
+            self.note(&moved);
+        }
+        self.waiters.notify(&id);
+    }
+
+    /// Writes until it is written. None where the store or the process ends first.
+    pub(super) async fn persist(&self, id: &TaskId, run: u32, write: Write) -> Option<Moved> {
+        let (mut write, mut error) = match self.write(id, write).await {
+            Ok(moved) => return Some(moved),
+            Err(left) => left,
         };
         self.unsettled.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(task.id = %id, run, %error, "outcome not recorded yet, will try again");
         let mut pause = PAUSE_MIN;
-        loop {
-            let Unsettled { claim, attempt, output, error } = *unsettled;
+        let done = loop {
             let is_final = matches!(error, StoreError::Dead(_) | StoreError::Closed);
-            let (id, run) = (claim.task().id.clone(), claim.task().run);
             if is_final || self.giving_up.is_cancelled() {
-                tracing::error!(task.id = %id, run, %error, "outcome lost, the next start records it as interrupted");
-                break;
-            }
-            if pause == PAUSE_MIN {
-                tracing::warn!(task.id = %id, run, %error, "outcome not recorded yet, will try again");
+                tracing::error!(task.id = %id, run, %error, "outcome lost, the next start finds the run unsettled");
+                break None;
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.giving_up.cancelled() => {}
             }
             pause = (pause * 2).min(PAUSE_MAX);
-            match self.store.settle(claim, attempt, output).await {
-                Ok(moved) => {
-                    self.note(&moved);
-                    break;
-                }
-                Err(again) => unsettled = again,
+            match self.write(id, write).await {
+                Ok(moved) => break Some(moved),
+                Err(left) => (write, error) = left,
+            }
+        };
+        self.unsettled.fetch_sub(1, Ordering::Relaxed);
+        done
+    }
+
+    /// Gives back what could not be written.
+    async fn write(&self, id: &TaskId, write: Write) -> Result<Moved, (Write, StoreError)> {
+        match write {
+            Write::Change(change) => {
+                let moved = self.store.change(id, change.clone()).await;
+                moved.map_err(|error| (Write::Change(change), error))
+            }
+            Write::Settle(claim, attempt, output) => {
+                self.store.settle(claim, attempt, output).await.map_err(|unsettled| {
+                    let Unsettled { claim, attempt, output, error } = *unsettled;
+                    (Write::Settle(claim, attempt, output), error)
+                })
             }
         }
-        self.unsettled.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn note(&self, settled: &Moved) {
@@ -120,6 +249,34 @@ impl Inner {
             tracing::warn!(task.id = id, reason = %refused.reason, "a late outcome was refused");
         }
     }
+}
+
+/// The attempt of a run that a caller has canceled. One that succeeded all the same has succeeded.
+fn canceled(attempt: Attempt) -> Attempt {
+    told(attempt, ErrorKind::Canceled, "a caller canceled the run")
+}
+
+/// The attempt of a run that the end of the service cut off.
+fn shut_down(attempt: Attempt) -> Attempt {
+    told(attempt, ErrorKind::Shutdown, "the service stopped before the run ended")
+}
+
+/// The attempt of a run that a caller has canceled before its next one.
+fn not_tried_again(mut attempt: Attempt) -> Attempt {
+    if let Some(failure) = attempt.failure.as_mut() {
+        failure.kind = ErrorKind::Canceled;
+        failure.message = format!("a caller canceled the run after an attempt: {}", failure.message);
+    }
+    attempt
+}
+
+/// What happened to it otherwise, a panic for example, stays what it is.
+fn told(mut attempt: Attempt, kind: ErrorKind, message: &str) -> Attempt {
+    if let Some(failure) = attempt.failure.as_mut().filter(|failure| failure.kind == ErrorKind::Canceled) {
+        failure.kind = kind;
+        failure.message = format!("{message}: {}", failure.message);
+    }
+    attempt
 }
 
 /// What a panic said.

@@ -17,7 +17,7 @@ pub(super) struct Waiters {
 #[derive(Debug)]
 pub(super) struct Waiter {
     id: TaskId,
-    /// What it entered; the map may hold another one for the id by now. None once it has left.
+    /// What it entered; the map may hold another one for the id by now. None, as below, once it has left.
     notify: Option<Arc<Notify>>,
     notified: Option<Pin<Box<OwnedNotified>>>,
     by_id: Arc<scc::HashMap<TaskId, Arc<Notify>>>,
@@ -50,7 +50,8 @@ impl Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        // All of it happens under the entry's lock, so that of several who leave at once the last one sees that it is.
+        // What the map holds by now may be somebody else's, who waits for a later run. All of it happens under the
+        // entry's lock, so that of several who leave at once the last one sees that it is.
         self.by_id.remove_if_sync(&self.id, |entry| {
             self.notified = None;
             let is_its_own = self.notify.take().is_some_and(|notify| Arc::ptr_eq(entry, &notify));
@@ -61,27 +62,27 @@ impl Drop for Waiter {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use tokio::time::timeout;
+    use futures_util::FutureExt as _;
 
     use super::*;
 
-    fn id() -> TaskId {
-        "order-42".parse().unwrap()
-    }
+    #[test]
+    fn an_id_is_held_only_while_somebody_waits() {
+        let (waiters, id) = (Waiters::default(), "order-42".parse().unwrap());
+        let (first, second) = (waiters.enter(&id), waiters.enter(&id));
+        drop(first);
+        assert_eq!(waiters.by_id.len(), 1);
+        drop(second);
+        assert_eq!(waiters.by_id.len(), 0);
 
-    #[tokio::test]
-    async fn one_who_leaves_late_does_not_take_out_those_who_came_since() {
-        let waiters = Waiters::default();
-        let of_the_first_run = waiters.enter(&id());
-        waiters.notify(&id());
-        let of_the_second_run = waiters.enter(&id());
-        drop(of_the_first_run);
-        waiters.notify(&id());
-        let told = timeout(Duration::from_secs(5), of_the_second_run.notified()).await;
-        assert!(told.is_ok(), "nobody told it");
-        drop((waiters.enter(&id()), waiters.enter(&id())));
-        assert_eq!(waiters.by_id.len(), 0, "an id is held for nobody");
+        let told = waiters.enter(&id);
+        waiters.notify(&id);
+        assert_eq!(waiters.by_id.len(), 0);
+        let later = waiters.enter(&id);
+        assert_eq!(told.notified().now_or_never(), Some(()));
+        assert_eq!(waiters.by_id.len(), 1, "whoever came later waits still");
+        waiters.notify(&id);
+        assert_eq!(later.notified().now_or_never(), Some(()));
+        assert_eq!(waiters.by_id.len(), 0);
     }
 }

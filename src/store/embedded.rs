@@ -37,8 +37,8 @@ use self::folder::Folder;
 use self::reader::Readers;
 use self::writer::{Request, Writer};
 use super::table::Table;
-use super::{Claim, Claimed, Counts, Health, Moved, Page, Query, Refused, Store, StoreError, Unsettled};
-use crate::task::{Attempt, Change, Output, Start, State, Task, TaskId};
+use super::{Counts, Health, Moved, Page, Query, Recovered, Refused, Store, StoreError};
+use crate::task::{Change, State, Task, TaskId};
 
 /// The limits of an [`EmbeddedStore`].
 #[derive(Debug, Clone)]
@@ -147,16 +147,6 @@ impl EmbeddedStore {
         let threads = Arc::new(Mutex::new(Some(threads)));
         Ok(Self { table, requests, readers, health: health.subscribe(), threads })
     }
-
-    async fn change(&self, id: &TaskId, change: Change) -> Result<Moved, StoreError> {
-        let (answer, answered) = oneshot::channel();
-        let request = Request::Change { id: id.clone(), change, answer };
-        self.requests.try_send(request).map_err(|error| match error {
-            TrySendError::Full(_) => StoreError::Busy,
-            TrySendError::Disconnected(_) => StoreError::Closed,
-        })?;
-        answered.await.unwrap_or(Err(StoreError::Closed))
-    }
 }
 
 impl Threads {
@@ -206,35 +196,21 @@ impl Drop for EmbeddedStore {
 
 #[async_trait]
 impl Store for EmbeddedStore {
-    async fn claim(&self, id: &TaskId, start: Start) -> Result<Claimed, StoreError> {
-        // What everybody can see already needs no turn of the writer.
-        if let Some(task) = self.table.get(id).filter(|task| task.state != State::Absent)
-            && let Err(reason) = Task::may_claim(Some(&task), &start)
+    async fn change(&self, id: &TaskId, change: Change) -> Result<Moved, StoreError> {
+        // A duplicate of what everybody can see already needs no turn of the writer.
+        if let Change::Claim(start) = &change
+            && let Some(task) = self.table.get(id).filter(|task| task.state != State::Absent)
+            && let Err(reason) = start.is_allowed(Some(&task))
         {
-            return Ok(Claimed::Refused(Refused::new(reason, Some(task))));
+            return Ok(Moved::Refused(Refused::new(reason, Some(task))));
         }
-        self.change(id, Change::Claim(start)).await.map(Claimed::from)
-    }
-
-    async fn settle(
-        &self,
-        claim: Claim,
-        attempt: Attempt,
-        output: Option<Output>,
-    ) -> Result<Moved, Box<Unsettled>> {
-        let change = Change::Settle { run: claim.task.run, attempt: attempt.clone(), output: output.clone() };
-        match self.change(&claim.task.id, change).await {
-            Ok(moved) => Ok(moved),
-            Err(error) => Err(Box::new(Unsettled { claim, attempt, output, error })),
-        }
-    }
-
-    async fn revoke(&self, id: &TaskId) -> Result<Moved, StoreError> {
-        self.change(id, Change::Revoke).await
-    }
-
-    async fn forget(&self, id: &TaskId) -> Result<Moved, StoreError> {
-        self.change(id, Change::Forget).await
+        let (answer, answered) = oneshot::channel();
+        let request = Request::Change { id: id.clone(), change, answer };
+        self.requests.try_send(request).map_err(|error| match error {
+            TrySendError::Full(_) => StoreError::Busy,
+            TrySendError::Disconnected(_) => StoreError::Closed,
+        })?;
+        answered.await.unwrap_or(Err(StoreError::Closed))
     }
 
     async fn get(&self, id: &TaskId) -> Result<Option<Arc<Task>>, StoreError> {
@@ -249,24 +225,19 @@ impl Store for EmbeddedStore {
     }
 
     async fn list(&self, query: &Query) -> Result<Page, StoreError> {
-        loop {
-            if let Some(page) = self.table.page_without_archive(query) {
-                return Ok(page);
-            }
-            let query_of_archive = query.clone();
-            let cold = self.readers.read(move |archive| archive.page(&query_of_archive)).await?;
-            if let Some(page) = self.table.page(query, cold) {
-                return Ok(page);
-            }
+        if let Some(page) = self.table.page_without_archive(query) {
+            return Ok(page);
         }
+        let (table, query) = (Arc::clone(&self.table), query.clone());
+        self.readers.read(move |archive| table.page_with(&query, || archive.page(&query))).await
     }
 
     fn counts(&self) -> Counts {
         self.table.counts()
     }
 
-    async fn recover(&self) -> Result<Vec<Claim>, StoreError> {
-        Ok(self.table.working().into_iter().map(Claim::new).collect())
+    async fn recover(&self) -> Result<Recovered, StoreError> {
+        Ok(Recovered::of(&self.table))
     }
 
     fn health(&self) -> watch::Receiver<Health> {

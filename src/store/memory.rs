@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::table::{Cold, Table};
-use super::{Claim, Claimed, Counts, Health, Moved, Page, Query, Store, StoreError, Unsettled};
-use crate::task::{Attempt, Change, Output, Start, State, Task, TaskId};
+use super::{Counts, Health, Moved, Page, Query, Recovered, Store, StoreError};
+use crate::task::{Change, State, Task, TaskId};
 
 /// Keeps records in memory only. Every call answers at once, and none fails before it is closed.
 #[derive(Debug)]
@@ -25,13 +25,6 @@ impl MemoryStore {
         let health = watch::Sender::new(Health::Writable);
         Self { table: Table::default(), is_closed: AtomicBool::new(false), health }
     }
-
-    fn change(&self, id: &TaskId, change: Change) -> Result<Moved, StoreError> {
-        if self.is_closed.load(Ordering::Acquire) {
-            return Err(StoreError::Closed);
-        }
-        Ok(self.table.change(id, change))
-    }
 }
 
 impl Default for MemoryStore {
@@ -42,27 +35,11 @@ impl Default for MemoryStore {
 
 #[async_trait]
 impl Store for MemoryStore {
-    async fn claim(&self, id: &TaskId, start: Start) -> Result<Claimed, StoreError> {
-        self.change(id, Change::Claim(start)).map(Claimed::from)
-    }
-
-    async fn settle(
-        &self,
-        claim: Claim,
-        attempt: Attempt,
-        output: Option<Output>,
-    ) -> Result<Moved, Box<Unsettled>> {
-        let change = Change::Settle { run: claim.task.run, attempt: attempt.clone(), output: output.clone() };
-        self.change(&claim.task.id, change)
-            .map_err(|error| Box::new(Unsettled { claim, attempt, output, error }))
-    }
-
-    async fn revoke(&self, id: &TaskId) -> Result<Moved, StoreError> {
-        self.change(id, Change::Revoke)
-    }
-
-    async fn forget(&self, id: &TaskId) -> Result<Moved, StoreError> {
-        self.change(id, Change::Forget)
+    async fn change(&self, id: &TaskId, change: Change) -> Result<Moved, StoreError> {
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(StoreError::Closed);
+        }
+        Ok(self.table.change(id, change))
     }
 
     async fn get(&self, id: &TaskId) -> Result<Option<Arc<Task>>, StoreError> {
@@ -70,15 +47,15 @@ impl Store for MemoryStore {
     }
 
     async fn list(&self, query: &Query) -> Result<Page, StoreError> {
-        Ok(self.table.page(query, Cold::default()).unwrap_or_default())
+        Ok(self.table.page(query, Cold::default()))
     }
 
     fn counts(&self) -> Counts {
         self.table.counts()
     }
 
-    async fn recover(&self) -> Result<Vec<Claim>, StoreError> {
-        Ok(self.table.working().into_iter().map(Claim::new).collect())
+    async fn recover(&self) -> Result<Recovered, StoreError> {
+        Ok(Recovered::of(&self.table))
     }
 
     fn health(&self) -> watch::Receiver<Health> {

@@ -21,6 +21,8 @@ const STATES: [StateName; 4] = [StateName::Working, StateName::Success, StateNam
 pub(super) struct Table {
     records: scc::HashMap<TaskId, Arc<Task>>,
     order: RwLock<Ordered>,
+    /// Held while tasks leave memory, and shared by who reads the archive for a page.
+    evictions: RwLock<()>,
 }
 
 #[derive(Debug, Default)]
@@ -54,8 +56,6 @@ pub(super) struct Cold {
     pub(super) tasks: Vec<Arc<Task>>,
     /// The last place that was looked at, where there is more behind it.
     pub(super) cut_at: Option<u64>,
-    /// How far the archive was complete when this was read.
-    pub(super) archived_to: u64,
 }
 
 impl Table {
@@ -118,13 +118,18 @@ impl Table {
     pub(super) fn oldest_settled(&self, max: usize) -> Vec<Arc<Task>> {
         let order = self.read();
         let states = [&order.success, &order.failed, &order.absent];
-        let mut oldest: Vec<_> = states.iter().flat_map(|tasks| tasks.iter().take(max)).collect();
-        oldest.sort_unstable_by_key(|(place, _)| **place);
-        oldest.into_iter().take(max).map(|(_, task)| Arc::clone(task)).collect()
+        // A success that is being revoked stays, because it moves on soon.
+        let may_go = |task: &&Arc<Task>| !task.is_revoking();
+        let oldest = states.into_iter().flat_map(|tasks| tasks.values().filter(may_go).take(max));
+        let mut oldest: Vec<_> = oldest.map(Arc::clone).collect();
+        oldest.sort_unstable_by_key(|task| task.entered);
+        oldest.truncate(max);
+        oldest
     }
 
     /// Lets go of settled tasks that the archive holds now, except those that have moved on since.
     pub(super) fn evict(&self, archived: &[Arc<Task>], archived_to: u64) {
+        let _no_page_is_read = self.evictions.write().unwrap_or_else(PoisonError::into_inner);
         let mut order = self.write();
         for task in archived {
             let is_same = |now: &mut Arc<Task>| Arc::ptr_eq(now, task);
@@ -138,6 +143,16 @@ impl Table {
     /// Every task that is working.
     pub(super) fn working(&self) -> Vec<Arc<Task>> {
         self.read().working.values().map(Arc::clone).collect()
+    }
+
+    /// Every success whose revoke is under way.
+    pub(super) fn revoking(&self) -> Vec<Arc<Task>> {
+        self.read().success.values().filter(|task| task.is_revoking()).map(Arc::clone).collect()
+    }
+
+    /// Whether it is in memory.
+    pub(super) fn holds(&self, id: &TaskId) -> bool {
+        self.records.contains_sync(id)
     }
 
     pub(super) fn counts(&self) -> Counts {
@@ -167,17 +182,25 @@ impl Table {
         }
     }
 
-    /// The page of memory and archive together. None when memory has let go of tasks since the archive was read.
-    pub(super) fn page(&self, query: &Query, cold: Cold) -> Option<Page> {
+    /// The page of memory and archive together. Nothing leaves memory while the archive is read, so that no task is
+    /// missed between the two; what the archive takes in meanwhile is in memory still.
+    pub(super) fn page_with<E>(
+        &self,
+        query: &Query,
+        read_archive: impl FnOnce() -> Result<Cold, E>,
+    ) -> Result<Page, E> {
+        let _nothing_leaves = self.evictions.read().unwrap_or_else(PoisonError::into_inner);
+        let cold = read_archive()?;
+        Ok(self.page(query, cold))
+    }
+
+    /// The page of memory and of what is cold.
+    pub(super) fn page(&self, query: &Query, cold: Cold) -> Page {
         let order = self.read();
-        if cold.archived_to < order.archived_to {
-            return None;
-        }
         // The archive may hold newer batches that are still in memory too, and older records of ids that have moved on.
-        let is_cold =
-            |task: &Arc<Task>| task.entered <= order.archived_to && !self.records.contains_sync(&task.id);
+        let is_cold = |task: &Arc<Task>| task.entered <= order.archived_to && !self.holds(&task.id);
         let tasks = cold.tasks.into_iter().filter(is_cold).collect();
-        Some(order.merged(query, tasks, cold.cut_at))
+        order.merged(query, tasks, cold.cut_at)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Ordered> {

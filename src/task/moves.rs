@@ -1,23 +1,39 @@
 //! The legal moves: what a change makes of a task, or why it is refused.
 //!
-//! | state     | launch  | retry   | settle            | revoke | forget |
-//! |-----------|---------|---------|-------------------|--------|--------|
-//! | not found | working | -       | -                 | -      | -      |
-//! | working   | -       | -       | success or failed | -      | -      |
-//! | success   | -       | -       | -                 | absent | -      |
-//! | failed    | working | working | -                 | -      | absent |
+//! | state            | launch  | retry   | begin, back off | settle            | cancel             | revoke           | forget |
+//! |------------------|---------|---------|-----------------|-------------------|--------------------|------------------|--------|
+//! | not found        | working | -       | -               | -                 | -                  | -                | -      |
+//! | working          | -       | -       | working         | success or failed | failed, or is told | -                | -      |
+//! | success          | -       | -       | -               | -                 | -                  | revoking, absent | -      |
+//! | success revoking | -       | -       | -               | -                 | -                  | absent, success  | -      |
+//! | failed           | working | working | -               | -                 | -                  | -                | absent |
 //!
 //! Invariant: nothing leaves `Success` but a revoke, and nothing is `Working` twice (tests/it/walk.rs).
 
 use jiff::Timestamp;
 
-use super::{ATTEMPTS_KEPT, Attempt, HandlerName, Input, Output, State, Task, TaskId};
+use super::start::{Request, Start, StartKind};
+use super::{ATTEMPTS_KEPT, Attempt, ErrorKind, Failure, Input, Output, Phase, State, Task, TaskId, Undo};
 
 /// A move that somebody asks for.
 #[derive(Debug, Clone)]
 pub enum Change {
     /// Start a run.
     Claim(Start),
+    /// Begin an attempt of the run with this number, which was queued or backing off.
+    Begin {
+        /// The fence: only the present run.
+        run: u32,
+    },
+    /// Record an attempt that is to be followed by another one.
+    BackOff {
+        /// The fence: only the present run.
+        run: u32,
+        /// What it came to.
+        attempt: Attempt,
+        /// When the next one begins.
+        next_attempt_at: Timestamp,
+    },
     /// Record what the run with this number came to.
     Settle {
         /// The fence: only the present run may settle.
@@ -27,24 +43,21 @@ pub enum Change {
         /// What the handler gave back.
         output: Option<Output>,
     },
-    /// Undo a success: the id is not found afterwards.
+    /// Stop a run: at once where nothing is under way, otherwise it is told to end.
+    Cancel,
+    /// Undo a success at once: the id is not found afterwards.
     Revoke,
+    /// Begin to undo a success with an action of its handler.
+    BeginRevoke,
+    /// Record what the action came to.
+    EndRevoke {
+        /// The fence: the revision that [`Change::BeginRevoke`] made.
+        revision: u64,
+        /// Whether the success is undone now, or why not.
+        result: Result<(), Failure>,
+    },
     /// Drop a failed record: the id is not found afterwards.
     Forget,
-}
-
-/// With what a run starts.
-#[derive(Debug, Clone)]
-pub enum Start {
-    /// This handler and input, unless the id is working or has succeeded.
-    Launch {
-        /// Who runs it.
-        handler: HandlerName,
-        /// With what.
-        input: Input,
-    },
-    /// The stored handler and input, from `failed` only.
-    Retry,
 }
 
 /// When a change happens: its place among all changes, and the time.
@@ -65,12 +78,30 @@ pub enum Refusal {
     /// A launch of an id that has succeeded.
     #[error("it has succeeded")]
     Success,
+    /// A launch or revoke of a success that is being undone.
+    #[error("its success is being revoked")]
+    Revoking,
     /// A launch with another handler than the one the id has.
     #[error("it belongs to another handler")]
     HandlerMismatch,
+    /// A launch with another input, where the handler insists on the same.
+    #[error("it was launched with another input")]
+    InputMismatch,
+    /// A launch with a key that has launched a run of the id before.
+    #[error("this request has launched it before")]
+    SameRequest,
+    /// A launch whose condition on the record does not hold.
+    #[error("it is not as the request demands")]
+    Precondition,
     /// The id is unknown.
     #[error("it is not found")]
     NotFound,
+    /// A cancel of an id that is not working.
+    #[error("it is not working")]
+    NotWorking,
+    /// A cancel of a run that is being canceled, or its next attempt.
+    #[error("it is being canceled")]
+    Canceling,
     /// A retry or forget of an id that has not failed.
     #[error("it has not failed")]
     NotFailed,
@@ -89,61 +120,51 @@ impl Task {
     /// The [`Refusal`]; nothing has changed then.
     pub fn after(current: Option<&Self>, id: &TaskId, change: Change, stamp: Stamp) -> Result<Self, Refusal> {
         let known = current.filter(|task| task.state != State::Absent);
+        let of_run = |run| known.filter(|task| task.run == run && task.is_working()).ok_or(Refusal::Stale);
         match change {
             Change::Claim(start) => {
-                Self::may_claim(known, &start)?;
-                let (handler, input) = match (start, known) {
-                    (Start::Launch { handler, input }, _) => (handler, input),
-                    (Start::Retry, Some(task)) => (task.handler.clone(), task.input.clone()),
-                    (Start::Retry, None) => return Err(Refusal::NotFound),
-                };
-                Ok(Self::launched(current, id, handler, input, stamp))
+                start.is_allowed(known)?;
+                Self::claimed(current, id, start, stamp)
             }
-            Change::Settle { run, attempt, output } => {
-                let task = known.filter(|task| task.is_working() && task.run == run).ok_or(Refusal::Stale)?;
-                Ok(task.settled(attempt, output, stamp))
+            Change::Begin { run } => of_run(run)?.begun(),
+            Change::BackOff { run, attempt, next_attempt_at } => {
+                of_run(run)?.backed_off(attempt, next_attempt_at)
             }
-            Change::Revoke => match known.ok_or(Refusal::NotFound)? {
-                task @ Self { state: State::Success { .. }, .. } => {
-                    Ok(Self { revoked: task.revoked + 1, ..task.absent(stamp) })
-                }
-                _ => Err(Refusal::NotSuccess),
-            },
+            Change::Settle { run, attempt, output } => Ok(of_run(run)?.settled(attempt, output, stamp)),
+            Change::Cancel => known.ok_or(Refusal::NotFound)?.canceled(stamp),
             Change::Forget => match known.ok_or(Refusal::NotFound)? {
                 task @ Self { state: State::Failed { .. }, .. } => Ok(task.absent(stamp)),
                 _ => Err(Refusal::NotFailed),
             },
-        }
-    }
-
-    /// Whether a run may start on this record; `None` is an unknown id.
-    ///
-    /// # Errors
-    /// The [`Refusal`] that [`Task::after`] would give.
-    pub fn may_claim(known: Option<&Self>, start: &Start) -> Result<(), Refusal> {
-        match (start, known) {
-            (Start::Launch { .. }, None) => Ok(()),
-            (Start::Launch { handler, .. }, Some(task)) if task.handler != *handler => {
-                Err(Refusal::HandlerMismatch)
+            Change::Revoke => Ok(known.ok_or(Refusal::NotFound)?.revocable()?.revoked(stamp)),
+            Change::BeginRevoke => {
+                Ok(known.ok_or(Refusal::NotFound)?.revocable()?.with_undo(Some(Undo::Revoking)))
             }
-            (Start::Launch { .. }, Some(task)) => match task.state {
-                State::Working => Err(Refusal::Working),
-                State::Success { .. } => Err(Refusal::Success),
-                State::Failed { .. } | State::Absent => Ok(()),
-            },
-            (Start::Retry, None) => Err(Refusal::NotFound),
-            (Start::Retry, Some(task)) => task.failure().map(|_| ()).ok_or(Refusal::NotFailed),
+            Change::EndRevoke { revision, result } => {
+                let task = known.filter(|task| task.is_revoking() && task.revision == revision);
+                let task = task.ok_or(Refusal::Stale)?;
+                Ok(match result {
+                    Ok(()) => task.revoked(stamp),
+                    Err(failure) => task.with_undo(Some(Undo::Failed(failure))),
+                })
+            }
         }
     }
 
-    fn launched(
-        current: Option<&Self>,
-        id: &TaskId,
-        handler: HandlerName,
-        input: Input,
-        stamp: Stamp,
-    ) -> Self {
-        Self {
+    fn claimed(current: Option<&Self>, id: &TaskId, start: Start, stamp: Stamp) -> Result<Self, Refusal> {
+        let mut keys = current.map_or_else(Vec::new, |task| task.keys.clone());
+        let (handler, input) = match (start.kind, current) {
+            (StartKind::Launch(Request { handler, input, key, .. }), _) => {
+                keys.extend(key);
+                (handler, input)
+            }
+            (StartKind::Retry, Some(task)) => (task.handler.clone(), task.input.clone()),
+            (StartKind::Retry, None) => return Err(Refusal::NotFound),
+        };
+        let excess = keys.len().saturating_sub(ATTEMPTS_KEPT);
+        keys.drain(..excess);
+        let phase = if start.is_queued { Phase::Queued } else { Phase::Running };
+        Ok(Self {
             id: current.map_or_else(|| id.clone(), |task| task.id.clone()),
             handler,
             run: current.map_or(0, |task| task.run) + 1,
@@ -151,41 +172,91 @@ impl Task {
             revoked: current.map_or(0, |task| task.revoked),
             entered: stamp.seq,
             since: stamp.at,
-            state: State::Working,
+            state: State::Working { phase, attempt: 1 },
             input,
             attempts: current.map_or_else(Vec::new, |task| task.attempts.clone()),
+            keys,
+        })
+    }
+
+    fn begun(&self) -> Result<Self, Refusal> {
+        match self.state {
+            State::Working { phase: Phase::Queued | Phase::BackingOff { .. }, attempt } => {
+                Ok(self.within(State::Working { phase: Phase::Running, attempt }))
+            }
+            State::Working { phase: Phase::Canceling, .. } => Err(Refusal::Canceling),
+            _ => Err(Refusal::Stale),
+        }
+    }
+
+    fn backed_off(&self, attempt: Attempt, next_attempt_at: Timestamp) -> Result<Self, Refusal> {
+        match self.state {
+            State::Working { phase: Phase::Running, attempt: number } => {
+                let phase = Phase::BackingOff { next_attempt_at };
+                let task = self.within(State::Working { phase, attempt: number + 1 });
+                Ok(Self { attempts: self.attempts_with(attempt), ..task })
+            }
+            State::Working { phase: Phase::Canceling, .. } => Err(Refusal::Canceling),
+            _ => Err(Refusal::Stale),
         }
     }
 
     fn settled(&self, attempt: Attempt, output: Option<Output>, stamp: Stamp) -> Self {
         let state = match attempt.failure.clone() {
-            None => State::Success { output },
+            None => State::Success { output, undo: None },
             Some(failure) => State::Failed { failure, output },
         };
-        let mut attempts = self.attempts.clone();
-        attempts.push(attempt);
-        let excess = attempts.len().saturating_sub(ATTEMPTS_KEPT);
-        attempts.drain(..excess);
-        self.moved(state, attempts, self.input.clone(), stamp)
+        Self { attempts: self.attempts_with(attempt), ..self.entering(state, stamp) }
+    }
+
+    fn canceled(&self, stamp: Stamp) -> Result<Self, Refusal> {
+        match self.state {
+            State::Working { phase: Phase::Running, attempt } => {
+                Ok(self.within(State::Working { phase: Phase::Canceling, attempt }))
+            }
+            State::Working { phase: Phase::Canceling, .. } => Err(Refusal::Canceling),
+            State::Working { phase: Phase::Queued | Phase::BackingOff { .. }, .. } => {
+                let message = "a caller canceled the run before it began an attempt";
+                let failure = Failure::without_effect(ErrorKind::Canceled, message);
+                Ok(self.entering(State::Failed { failure, output: None }, stamp))
+            }
+            State::Success { .. } | State::Failed { .. } | State::Absent => Err(Refusal::NotWorking),
+        }
+    }
+
+    fn revocable(&self) -> Result<&Self, Refusal> {
+        match self.state {
+            State::Success { undo: Some(Undo::Revoking), .. } => Err(Refusal::Revoking),
+            State::Success { .. } => Ok(self),
+            State::Working { .. } | State::Failed { .. } | State::Absent => Err(Refusal::NotSuccess),
+        }
+    }
+
+    fn with_undo(&self, undo: Option<Undo>) -> Self {
+        self.within(State::Success { output: self.output().cloned(), undo })
+    }
+
+    fn revoked(&self, stamp: Stamp) -> Self {
+        Self { revoked: self.revoked + 1, keys: Vec::new(), ..self.absent(stamp) }
     }
 
     /// The mark that is left of a task: its numbers, without input, output or attempts.
     fn absent(&self, stamp: Stamp) -> Self {
-        self.moved(State::Absent, Vec::new(), Input::empty(), stamp)
+        Self { attempts: Vec::new(), input: Input::empty(), ..self.entering(State::Absent, stamp) }
     }
 
-    fn moved(&self, state: State, attempts: Vec<Attempt>, input: Input, stamp: Stamp) -> Self {
-        Self {
-            id: self.id.clone(),
-            handler: self.handler.clone(),
-            run: self.run,
-            revision: self.revision + 1,
-            revoked: self.revoked,
-            entered: stamp.seq,
-            since: stamp.at,
-            state,
-            input,
-            attempts,
-        }
+    /// The next revision, in another state.
+    fn entering(&self, state: State, stamp: Stamp) -> Self {
+        Self { entered: stamp.seq, since: stamp.at, ..self.within(state) }
+    }
+
+    /// The next revision, in the same state.
+    fn within(&self, state: State) -> Self {
+        Self { state, revision: self.revision + 1, ..self.clone() }
+    }
+
+    fn attempts_with(&self, attempt: Attempt) -> Vec<Attempt> {
+        let excess = (self.attempts.len() + 1).saturating_sub(ATTEMPTS_KEPT);
+        self.attempts.iter().skip(excess).cloned().chain([attempt]).collect()
     }
 }

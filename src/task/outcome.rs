@@ -2,6 +2,8 @@
 //!
 //! Invariant: every failure says whether it may have had an effect (`in_doubt`), by the table at [`ErrorKind`].
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -14,19 +16,46 @@ pub struct Outcome {
     pub output: Option<Output>,
     /// Success, or why not.
     pub result: Result<(), Failure>,
+    /// How long the receiver asks to wait before the next attempt.
+    pub retry_after: Option<Duration>,
 }
 
 impl Outcome {
     /// A success without a code or an output.
     #[must_use]
     pub fn success() -> Self {
-        Self { code: None, output: None, result: Ok(()) }
+        Self { code: None, output: None, result: Ok(()), retry_after: None }
     }
 
     /// A failure without a code or an output.
     #[must_use]
     pub fn failed(failure: Failure) -> Self {
-        Self { code: None, output: None, result: Err(failure) }
+        Self { result: Err(failure), ..Self::success() }
+    }
+
+    /// Whether another attempt may follow in the same run: after a failure that certainly had no effect and may pass,
+    /// and, with `in_doubt`, after one that may have had an effect. Never after a receiver's plain refusal.
+    #[must_use]
+    pub fn may_be_retried(&self, in_doubt: bool) -> bool {
+        let Err(failure) = &self.result else { return false };
+        match (failure.kind, self.code) {
+            (ErrorKind::Refused | ErrorKind::Dns | ErrorKind::Tls | ErrorKind::Spawn, _)
+            | (ErrorKind::Status, Some(Code::HttpStatus(429 | 503))) => true,
+            (ErrorKind::Timeout, _) => in_doubt || !failure.in_doubt,
+            (ErrorKind::Status, Some(Code::HttpStatus(500..)))
+            | (
+                ErrorKind::ConnectionLost
+                | ErrorKind::Body
+                | ErrorKind::Signal
+                | ErrorKind::ExitCode
+                | ErrorKind::Error
+                | ErrorKind::Panic,
+                _,
+            ) => in_doubt,
+            (ErrorKind::Status | ErrorKind::Canceled | ErrorKind::Interrupted | ErrorKind::Shutdown, _) => {
+                false
+            }
+        }
     }
 }
 

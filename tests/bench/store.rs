@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use task_recorder::store::{Claimed, EmbeddedOptions, EmbeddedStore, Store};
-use task_recorder::task::{Attempt, Input, Start, TaskId};
+use task_recorder::task::{Attempt, Input, Request, TaskId};
 use tokio::task::JoinSet;
 
 const ROUNDS: usize = 3;
@@ -95,8 +95,8 @@ async fn transitions(store: &Arc<dyn Store>, first: u64, options: &Options) -> u
                     break;
                 }
                 let id: TaskId = format!("order-{number:012}").parse().unwrap();
-                let start = Start::Launch { handler: "charge".parse().unwrap(), input: Input::empty() };
-                let Claimed::Started(claim) = store.claim(&id, start).await.unwrap() else {
+                let request = Request::new("charge".parse().unwrap(), Input::empty());
+                let Claimed::Started(claim) = store.claim(&id, request.into()).await.unwrap() else {
                     panic!("{id} was not new")
                 };
                 let now = Timestamp::now();

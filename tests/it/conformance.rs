@@ -8,14 +8,14 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use task_recorder::store::{Claim, Claimed, Filter, Health, Order, Query, StateCounts, Store, StoreError};
 use task_recorder::task::{
-    ATTEMPTS_KEPT, ErrorKind, Failure, Outcome, Refusal, Start, State, StateName, Task, TaskId,
+    ATTEMPTS_KEPT, ErrorKind, Failure, Outcome, Refusal, State, StateName, Task, TaskId,
 };
 use tokio::sync::Barrier;
 
 use crate::stores::{
-    Kind, TestStore, assert_counts_agree, attempt, claim, done, failure, handler, id, in_states, launch,
-    launch_with, list_all, list_ids, not_started, output, query, reason, refused, run, settle, started,
-    success, without_bytes,
+    Kind, Moves as _, RETRY, TestStore, assert_counts_agree, attempt, claim, done, failure, handler, id,
+    in_states, launch, launch_with, list_all, list_ids, not_started, output, query, reason, refused, run,
+    settle, started, success, without_bytes,
 };
 
 /// Makes a test of each check for each store. Only a macro can make functions.
@@ -55,6 +55,7 @@ every_store! {
     a_cursor_may_be_any_number,
     a_list_of_several_states_is_in_order,
     a_relaunched_task_is_listed_once_at_its_new_place,
+    many_relaunched_tasks_hide_none_behind_them,
     paging_over_a_changing_store_misses_no_task_that_stayed,
     list_status_and_counts_agree,
     runs_that_nobody_works_on_are_found,
@@ -100,7 +101,7 @@ async fn ask(
     match change {
         "launch" => claimed(store.claim(task, launch("new")).await.unwrap()),
         "launch by another handler" => claimed(store.claim(task, launch_with("k", "new")).await.unwrap()),
-        "retry" => claimed(store.claim(task, Start::Retry).await.unwrap()),
+        "retry" => claimed(store.claim(task, RETRY).await.unwrap()),
         "revoke" => moved(store.revoke(task).await.unwrap()),
         "forget" => moved(store.forget(task).await.unwrap()),
         other => panic!("no change {other}"),
@@ -141,7 +142,7 @@ async fn every_move_is_made_or_refused_as_the_table_says(store: TestStore) {
             Err(_) => assert_eq!(after, before, "{case}: a refusal changes nothing"),
             Ok(now) if now.state == State::Absent => assert_eq!(after, None, "{case}"),
             Ok(now) => {
-                assert_eq!(now.state, State::Working, "{case}");
+                assert!(now.is_working(), "{case}");
                 assert_eq!(after.as_deref(), Some(&*now), "{case}");
                 let input = if *change == "retry" { "in" } else { "new" };
                 assert_eq!(now.input.bytes, input, "{case}");
@@ -170,6 +171,7 @@ async fn a_refusal_shows_the_record_that_stands_in_the_way(store: TestStore) {
 
 async fn a_record_is_read_back_as_it_was_written(store: TestStore) {
     let failed = Outcome {
+        retry_after: None,
         code: Some(task_recorder::task::Code::HttpStatus(500)),
         output: Some(output("out")),
         result: Err(Failure::status(500, "the receiver said \"no\"\n")),
@@ -277,8 +279,8 @@ async fn exactly_one_of_many_claims_starts(store: TestStore) {
 async fn exactly_one_of_many_settles_of_one_run_counts(store: TestStore) {
     let task = id("settled-twice");
     let first = claim(&*store, &task, launch("in")).await;
-    let second = store.recover().await.unwrap().pop().unwrap();
-    let third = store.recover().await.unwrap().pop().unwrap();
+    let second = store.recover().await.unwrap().claims.pop().unwrap();
+    let third = store.recover().await.unwrap().claims.pop().unwrap();
     assert_eq!(second.task(), first.task());
     let settled = settle(&*store, first, failure(ErrorKind::Error)).await;
 
@@ -294,7 +296,7 @@ async fn exactly_one_of_many_settles_of_one_run_counts(store: TestStore) {
     assert_eq!(store.get(&task).await.unwrap().as_ref(), Some(relaunched.task()));
 
     // Late, when the id is not found any more.
-    let late = store.recover().await.unwrap().pop().unwrap();
+    let late = store.recover().await.unwrap().claims.pop().unwrap();
     settle(&*store, relaunched, success()).await;
     done(store.revoke(&task).await.unwrap());
     store.at_rest().await;
@@ -318,7 +320,7 @@ async fn exactly_one_of_many_revokes_is_done(store: TestStore) {
 async fn bytes_survive(store: TestStore) {
     let sizes = [0, 1, 64 << 10, 1 << 20];
     // Every byte there is, zero among them.
-    let bytes = |size: usize| Bytes::from_iter((0..size).map(|n| u8::try_from(n * 31 % 256).unwrap()));
+    let bytes = |size: usize| (0..size).map(|n| u8::try_from(n * 31 % 256).unwrap()).collect::<Bytes>();
     let check = async |is_settled: bool| {
         for size in sizes {
             let task = store.get(&id(&format!("bytes-{size}"))).await.unwrap().unwrap();
@@ -355,7 +357,7 @@ async fn a_retry_has_the_input_of_the_launch(store: TestStore) {
     run(&*store, &task, failure(ErrorKind::Timeout)).await;
     store.at_rest().await;
     for _ in 0..3 {
-        let claim = claim(&*store, &task, Start::Retry).await;
+        let claim = claim(&*store, &task, RETRY).await;
         assert_eq!(claim.task().input.bytes, "in");
         assert_eq!(claim.task().handler, handler("h"));
         settle(&*store, claim, failure(ErrorKind::Timeout)).await;
@@ -384,15 +386,18 @@ async fn populate(store: &dyn Store) -> Vec<Arc<Task>> {
     tasks
 }
 
+/// Whether a task belongs in the list.
+type Matches<'a> = &'a dyn Fn(&Task) -> bool;
+
 async fn every_filter_narrows_a_list(store: TestStore) {
     let tasks = populate(&*store).await;
     store.at_rest().await;
     let middle = tasks[7].since;
     let (is_since, is_before) = (|task: &Task| task.since >= middle, |task: &Task| task.since < middle);
     let f = Filter::default;
-    let filters: Vec<(Filter, &dyn Fn(&Task) -> bool)> = vec![
+    let filters: [(Filter, Matches<'_>); 14] = [
         (f(), &|_| true),
-        (in_states(&[StateName::Working]), &|task| task.state == State::Working),
+        (in_states(&[StateName::Working]), &|task| task.is_working()),
         (in_states(&[StateName::Success]), &|task| matches!(task.state, State::Success { .. })),
         (in_states(&[StateName::Failed]), &|task| matches!(task.state, State::Failed { .. })),
         (Filter { handler: Some(handler("even")), ..f() }, &|task| task.handler.as_str() == "even"),
@@ -483,7 +488,7 @@ async fn a_relaunched_task_is_listed_once_at_its_new_place(store: TestStore) {
     store.at_rest().await;
     let failed = || query(in_states(&[StateName::Failed]), Order::Ascending, 2);
     let everything = || query(Filter::default(), Order::Ascending, 2);
-    let b = claim(&*store, &id("b"), Start::Retry).await;
+    let b = claim(&*store, &id("b"), RETRY).await;
     assert_eq!(list_ids(&*store, failed()).await, ["a", "c", "d", "e", "f"]);
     assert_eq!(list_ids(&*store, everything()).await, ["a", "c", "d", "e", "f", "b"]);
     settle(&*store, b, failure(ErrorKind::Error)).await;
@@ -495,6 +500,34 @@ async fn a_relaunched_task_is_listed_once_at_its_new_place(store: TestStore) {
     store.at_rest().await;
     assert_eq!(list_ids(&*store, failed()).await, ["a", "c", "e", "f", "b"]);
     assert_eq!(store.get(&id("d")).await.unwrap(), None);
+}
+
+/// So many that a page finds nothing in the place where it looks first.
+async fn many_relaunched_tasks_hide_none_behind_them(store: TestStore) {
+    let mut names: Vec<_> = (0..40).map(|n| format!("t{n}")).collect();
+    for name in &names {
+        run(&*store, &id(name), failure(ErrorKind::Error)).await;
+    }
+    store.at_rest().await;
+    let mut claims = Vec::new();
+    for name in names.iter().take(7).chain(&names[29..36]) {
+        claims.push(claim(&*store, &id(name), RETRY).await);
+    }
+    let relaunched: Vec<_> = names.splice(29..36, []).collect();
+    let relaunched: Vec<_> = names.splice(..7, []).chain(relaunched).collect();
+    let everything: Vec<_> = names.iter().chain(&relaunched).cloned().collect();
+    for limit in 1..10 {
+        for (filter, expected) in
+            [(in_states(&[StateName::Failed]), &names), (Filter::default(), &everything)]
+        {
+            let mut expected = expected.clone();
+            let ascending = list_ids(&*store, query(filter.clone(), Order::Ascending, limit)).await;
+            assert_eq!(ascending, expected, "limit {limit}");
+            expected.reverse();
+            let descending = list_ids(&*store, query(filter, Order::Descending, limit)).await;
+            assert_eq!(descending, expected, "limit {limit}");
+        }
+    }
 }
 
 async fn paging_over_a_changing_store_misses_no_task_that_stayed(store: TestStore) {
@@ -547,9 +580,9 @@ async fn list_status_and_counts_agree(store: TestStore) {
     agree().await;
     store.at_rest().await;
     agree().await;
-    let failed_before = claim(&*store, &tasks[4].id, Start::Retry).await;
+    let failed_before = claim(&*store, &tasks[4].id, RETRY).await;
     settle(&*store, failed_before, success()).await;
-    let _working = claim(&*store, &tasks[5].id, Start::Retry).await;
+    let _working = claim(&*store, &tasks[5].id, RETRY).await;
     store.revoke(&tasks[2].id).await.unwrap();
     store.forget(&tasks[10].id).await.unwrap();
     agree().await;
@@ -562,7 +595,7 @@ async fn runs_that_nobody_works_on_are_found(store: TestStore) {
     let tasks = populate(&*store).await;
     store.at_rest().await;
     let mut found: Vec<_> =
-        store.recover().await.unwrap().iter().map(|claim| Arc::clone(claim.task())).collect();
+        store.recover().await.unwrap().claims.iter().map(|claim| Arc::clone(claim.task())).collect();
     found.sort_by_key(|task| task.entered);
     let working: Vec<_> = tasks.into_iter().filter(|task| task.is_working()).collect();
     assert_eq!(found, working);
@@ -572,14 +605,14 @@ async fn a_closed_store_writes_nothing(store: TestStore) {
     for state in STATES {
         bring(&*store, &id(state), state).await;
     }
-    let working = store.recover().await.unwrap().pop().unwrap();
+    let working = store.recover().await.unwrap().claims.pop().unwrap();
     assert_eq!(*store.health().borrow(), Health::Writable);
     store.close().await;
     store.close().await;
     for free in ["unknown", "failed", "revoked", "forgotten"] {
         assert_eq!(store.claim(&id(free), launch("in")).await.unwrap_err(), StoreError::Closed);
     }
-    assert_eq!(store.claim(&id("failed"), Start::Retry).await.unwrap_err(), StoreError::Closed);
+    assert_eq!(store.claim(&id("failed"), RETRY).await.unwrap_err(), StoreError::Closed);
     assert_eq!(store.revoke(&id("success")).await.unwrap_err(), StoreError::Closed);
     assert_eq!(store.forget(&id("failed")).await.unwrap_err(), StoreError::Closed);
     // What is refused writes nothing anyhow, so that both answers are true.

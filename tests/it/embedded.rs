@@ -13,12 +13,14 @@ use task_recorder::recorder::{Launch, Recorder};
 use task_recorder::store::{
     EmbeddedOptions, EmbeddedStore, Filter, Health, OpenError, Order, StateCounts, Store,
 };
-use task_recorder::task::{ErrorKind, Refusal, Start, State, StateName, Task, TaskId};
+use task_recorder::task::{ErrorKind, Refusal, State, StateName, Task, TaskId};
 
 use crate::stores::{
-    Kind, assert_counts_agree, attempt, claim, done, failure, id, in_states, launch, list_all, list_ids,
-    not_started, number, open_embedded, open_to_read, query, run, settle, started, success, until, within,
+    Kind, Moves as _, RETRY, assert_counts_agree, attempt, claim, done, failure, id, in_states, launch,
+    list_all, list_ids, not_started, number, open_embedded, open_to_read, query, run, settle, started,
+    success,
 };
+use crate::support::{until, within};
 
 /// With these set, the test of the name is the child of another one.
 const FOLDER: &str = "TASK_RECORDER_TEST_FOLDER";
@@ -49,7 +51,7 @@ async fn what_was_written_is_there_after_a_close_and_after_a_drop() {
         let store = open(folder.path());
         assert_eq!(store.get(&id("settled")).await.unwrap(), Some(settled));
         assert_eq!(store.get(&id("working")).await.unwrap(), Some(working));
-        assert_eq!(store.recover().await.unwrap().len(), 1);
+        assert_eq!(store.recover().await.unwrap().claims.len(), 1);
     }
 }
 
@@ -81,7 +83,7 @@ async fn an_archived_success_refuses_a_launch_and_an_archived_failure_is_relaunc
     let answer = store.claim(&id("succeeded"), launch("in")).await.unwrap();
     assert_eq!(not_started(answer).reason, Refusal::Success);
 
-    let claim = started(store.claim(&id("failed"), Start::Retry).await.unwrap());
+    let claim = started(store.claim(&id("failed"), RETRY).await.unwrap());
     assert_eq!((claim.task().run, &claim.task().input.bytes[..]), (2, &b"in"[..]));
     // The archive still has the older record, which nobody may see.
     let store = store.reopen().await;
@@ -96,20 +98,26 @@ async fn an_archived_success_refuses_a_launch_and_an_archived_failure_is_relaunc
 
 #[tokio::test]
 async fn counts_are_exact_after_a_reopen() {
-    let mut store = Kind::Tiny(8).open();
-    for turn in 0..4 {
-        for n in 0..30 {
-            let task = id(&format!("t{n}"));
-            match (n + turn) % 5 {
-                0 => drop(claim_if_free(&*store, &task).await),
-                1 | 2 => settle_if_free(&*store, &task, true).await,
-                3 => settle_if_free(&*store, &task, false).await,
-                _ => drop(store.revoke(&task).await.unwrap()),
+    for is_archived in [false, true] {
+        let mut store = Kind::Tiny(8).open();
+        for turn in 0..6 {
+            for n in 0..30 {
+                let task = id(&format!("t{n}"));
+                match (n * 7 + turn * 3) % 11 {
+                    0 => drop(claim_if_free(&*store, &task).await),
+                    1..4 => settle_if_free(&*store, &task, true).await,
+                    4..8 => settle_if_free(&*store, &task, false).await,
+                    8 => drop(store.forget(&task).await.unwrap()),
+                    _ => drop(store.revoke(&task).await.unwrap()),
+                }
             }
+            if is_archived {
+                store.at_rest().await;
+            }
+            let before = assert_counts_agree(&*store).await;
+            store = store.reopen().await;
+            assert_eq!(assert_counts_agree(&*store).await, before);
         }
-        let before = assert_counts_agree(&*store).await;
-        store = store.reopen().await;
-        assert_eq!(assert_counts_agree(&*store).await, before);
     }
 }
 
@@ -325,7 +333,7 @@ async fn it_opens_with_any_part_of_the_rows_that_nobody_needs() {
         };
         let store = expect(StateCounts { working: 0, success: 1, failed: 1 }).await;
         // A third row, which stands for itself.
-        let _working = claim(&store, &id("failed"), Start::Retry).await;
+        let _working = claim(&store, &id("failed"), RETRY).await;
         drop(store);
         let store = expect(StateCounts { working: 1, success: 1, failed: 0 }).await;
         assert_eq!(store.get(&id("failed")).await.unwrap().unwrap().input.bytes, "in");
@@ -395,7 +403,7 @@ async fn killed_again_and_again(hot_tasks: usize) {
         let before = assert_counts_agree(&*store).await;
         let working = list_all(&*store, query(in_states(&[StateName::Working]), Order::Ascending, 100)).await;
         let recorder = Recorder::new(Arc::clone(&store) as Arc<dyn Store>);
-        assert_eq!(recorder.recover().await.unwrap(), working.len());
+        assert_eq!(recorder.recover().await.unwrap().interrupted, working.len());
         let after = assert_counts_agree(&*store).await;
         assert_eq!((after.working, after.failed), (0, before.failed + before.working));
         for task in working {
@@ -520,7 +528,7 @@ async fn write_for_ever(store: &dyn Store, worker: usize) {
                 done(&crate::stores::done(store.forget(&task).await.unwrap()));
             }
             Some(StateName::Working) => {
-                let claims = store.recover().await.unwrap();
+                let claims = store.recover().await.unwrap().claims;
                 let claim = claims.into_iter().find(|claim| claim.task().id == task).unwrap();
                 done(&*settle(store, claim, success()).await);
             }

@@ -4,10 +4,17 @@ mod command;
 mod webhook;
 
 use task_recorder::handler::{Action, Handler};
-use task_recorder::task::{ErrorKind, Failure, Outcome};
+use task_recorder::task::{ErrorKind, Failure, Outcome, Policy};
 
 fn handler(action: Action) -> Handler {
-    Handler { name: "h".parse().unwrap(), is_default: false, input_bytes_max: 1024 * 1024, action }
+    Handler {
+        name: "h".parse().unwrap(),
+        is_default: false,
+        input_bytes_max: 1024 * 1024,
+        action,
+        revoke: None,
+        policy: Policy::default(),
+    }
 }
 
 /// Checks kind and doubt of a failure, and that its message holds this.

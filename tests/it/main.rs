@@ -11,13 +11,19 @@
 
 mod cli;
 mod config;
+mod config_policy;
 mod config_refused;
 mod conformance;
 mod crash;
 mod embedded;
 mod handlers;
 mod http;
+mod laws;
 mod load;
-mod recorder;
+mod policy;
+mod readme;
+mod recovery;
 mod stores;
 mod support;
+mod tidy;
+mod walk;

@@ -6,18 +6,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 use task_recorder::store::{
     Claim, Claimed, EmbeddedOptions, EmbeddedStore, Filter, MemoryStore, Moved, OpenError, Order, Query,
-    Refused, StateCounts, Store,
+    Refused, StateCounts, Store, StoreError,
 };
 use task_recorder::task::{
-    Attempt, ErrorKind, Failure, HandlerName, Input, Outcome, Output, Refusal, Start, State, StateName, Task,
-    TaskId,
+    Attempt, Change, ErrorKind, Failure, HandlerName, Input, Outcome, Output, Refusal, Request, Start,
+    StartKind, State, StateName, Task, TaskId,
 };
 use tempfile::TempDir;
+
+use crate::support::until;
 
 /// How long something may take that has to happen; reached only where it does not.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -84,6 +87,11 @@ impl TestStore {
         self.folder.is_some()
     }
 
+    /// A new one of the same kind.
+    pub(crate) fn another(&self) -> Self {
+        self.kind.open()
+    }
+
     /// Closes it and opens it again.
     pub(crate) async fn reopen(self) -> Self {
         self.store.close().await;
@@ -105,6 +113,23 @@ impl TestStore {
             .await;
     }
 }
+
+/// A retry that runs at once.
+pub(crate) const RETRY: Start = Start { kind: StartKind::Retry, is_queued: false };
+
+/// Moves that have no method of their own.
+#[async_trait]
+pub(crate) trait Moves: Store {
+    async fn revoke(&self, id: &TaskId) -> Result<Moved, StoreError> {
+        self.change(id, Change::Revoke).await
+    }
+
+    async fn forget(&self, id: &TaskId) -> Result<Moved, StoreError> {
+        self.change(id, Change::Forget).await
+    }
+}
+
+impl<S: Store + ?Sized> Moves for S {}
 
 /// Opens a folder that nobody has open. A process that another test starts at this moment holds the lock too, from
 /// its fork to its exec.
@@ -130,24 +155,6 @@ pub(crate) fn number(connection: &Connection, sql: &str) -> usize {
     connection.query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
-/// Waits for something that has to happen.
-pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
-        Ok(value) => value,
-        Err(_elapsed) => panic!("waited {PATIENCE:?} until {what}"),
-    }
-}
-
-/// Waits until something is so that tells nobody.
-pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    within(what, async {
-        while !is_so() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    })
-    .await;
-}
-
 pub(crate) fn id(text: &str) -> TaskId {
     text.parse().unwrap()
 }
@@ -162,7 +169,8 @@ pub(crate) fn launch(input: impl Into<Bytes>) -> Start {
 }
 
 pub(crate) fn launch_with(name: &str, input: impl Into<Bytes>) -> Start {
-    Start::Launch { handler: handler(name), input: Input::new(Some("text/plain".to_owned()), input.into()) }
+    let input = Input::new(Some("text/plain".to_owned()), input.into());
+    Request::new(handler(name), input).into()
 }
 
 /// The last attempt of a run that came to this.
@@ -288,7 +296,7 @@ pub(crate) async fn assert_counts_agree(store: &dyn Store) -> StateCounts {
 pub(crate) fn without_bytes(task: &Task) -> Task {
     let mut task = task.clone();
     task.input.bytes = Bytes::new();
-    if let State::Success { output: Some(output) } | State::Failed { output: Some(output), .. } =
+    if let State::Success { output: Some(output), .. } | State::Failed { output: Some(output), .. } =
         &mut task.state
     {
         output.bytes = Bytes::new();

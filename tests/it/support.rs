@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use task_recorder::task::{Input, State, Task};
+use task_recorder::task::{Input, Phase, State, Task};
 
 /// How long a test waits for something that has to happen; reached only where it does not.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -41,8 +41,9 @@ pub(crate) fn task(id: &str, media_type: Option<&str>, input: impl Into<Bytes>) 
         revoked: 0,
         entered: 1,
         since: Timestamp::now(),
-        state: State::Working,
+        state: State::Working { phase: Phase::Running, attempt: 1 },
         input: Input::new(media_type.map(str::to_owned), input.into()),
         attempts: Vec::new(),
+        keys: Vec::new(),
     }
 }

@@ -1,9 +1,11 @@
 //! The receiver's answer: its status, and as much of its body as is kept.
 
+use std::time::{Duration, SystemTime};
+
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
 use crate::task::Output;
@@ -12,6 +14,8 @@ use crate::task::Output;
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
+    /// How long the receiver asks to wait before it is called again.
+    pub(super) retry_after: Option<Duration>,
     media_type: Option<String>,
     body: Incoming,
     kept: Vec<u8>,
@@ -27,6 +31,7 @@ impl Answer {
         let announced = body.size_hint().exact().and_then(|size| usize::try_from(size).ok()).unwrap_or(0);
         Self {
             status: head.status,
+            retry_after: head.headers.get(RETRY_AFTER).and_then(delay),
             media_type: media_type.map(str::to_owned),
             body,
             kept: Vec::with_capacity(announced.min(bytes_max)),
@@ -64,4 +69,14 @@ impl Answer {
         self.kept.shrink_to_fit();
         Some(Output { media_type: self.media_type, truncated: !self.is_whole, bytes: Bytes::from(self.kept) })
     }
+}
+
+/// A `Retry-After`: seconds, or a date (RFC 9110, section 10.2.3).
+fn delay(value: &HeaderValue) -> Option<Duration> {
+    let text = value.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    Some(date.duration_since(SystemTime::now()).unwrap_or_default())
 }

@@ -75,3 +75,9 @@ pub(super) fn status(status: StatusCode, receiver: &str) -> Failure {
 fn doubtful_if(sent: bool, kind: ErrorKind, message: String) -> Failure {
     if sent { Failure::new(kind, message) } else { Failure::without_effect(kind, message) }
 }
+
+/// The call was told to end.
+pub(super) fn ended(receiver: &str, sent: bool) -> Failure {
+    let message = format!("the call to {receiver} was told to end");
+    Failure { in_doubt: sent, ..Failure::new(ErrorKind::Canceled, message) }
+}

@@ -80,7 +80,9 @@ impl Archive {
             for ((handler, state), change) in changes {
                 count.execute((handler, state, change))?;
             }
-            transaction.prepare_cached("UPDATE progress SET archived_to = ?")?.execute([archived_to])?;
+            transaction
+                .prepare_cached("UPDATE progress SET archived_to = max(archived_to, ?)")?
+                .execute([archived_to])?;
         }
         transaction.commit()?;
         self.checkpoints.note(bytes);
@@ -129,8 +131,7 @@ impl ArchiveReader {
 
     /// What the archive has for this page, as it is at one moment: at most one task more than the page takes.
     pub(super) fn page(&self, query: &Query) -> rusqlite::Result<Cold> {
-        let snapshot = self.connection.unchecked_transaction()?;
-        let mut cold = Cold { archived_to: self.archived_to()?, ..Cold::default() };
+        let mut cold = Cold::default();
         let state = match (query.filter.admits(StateName::Success), query.filter.admits(StateName::Failed)) {
             (true, true) => "",
             (true, false) => "AND state = 'success'",
@@ -146,24 +147,21 @@ impl ArchiveReader {
         let sql = select(&format!(
             " FROM tasks WHERE entered {compare} ? {state} ORDER BY entered {order} LIMIT {EXAMINED_MAX}"
         ));
-        {
-            let mut statement = self.connection.prepare_cached(&sql)?;
-            let mut rows = statement.query([from])?;
-            let mut examined = 0;
-            while let Some(row) = rows.next()? {
-                let task = row::read(row)?;
-                examined += 1;
-                let place = task.entered;
-                if query.filter.matches(&task) {
-                    cold.tasks.push(Arc::new(task));
-                }
-                if cold.tasks.len() > query.limit || examined == EXAMINED_MAX {
-                    cold.cut_at = Some(place);
-                    break;
-                }
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut rows = statement.query([from])?;
+        let mut examined = 0;
+        while let Some(row) = rows.next()? {
+            let task = row::read(row)?;
+            examined += 1;
+            let place = task.entered;
+            if query.filter.matches(&task) {
+                cold.tasks.push(Arc::new(task));
+            }
+            if cold.tasks.len() > query.limit || examined == EXAMINED_MAX {
+                cold.cut_at = Some(place);
+                break;
             }
         }
-        snapshot.commit()?;
         Ok(cold)
     }
 }

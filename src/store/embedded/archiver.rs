@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -66,7 +66,7 @@ impl Archiver {
         loop {
             let woken = match pause {
                 None => awakened.recv().map_err(|_closed| RecvTimeoutError::Disconnected),
-                Some(pause) => awakened.recv_timeout(pause),
+                Some(pause) => sleep(awakened, pause),
             };
             if woken == Err(RecvTimeoutError::Disconnected) {
                 return;
@@ -92,12 +92,20 @@ impl Archiver {
             let archived_to = last.entered;
             self.archive.add(&batch, archived_to)?;
             self.table.evict(&batch, archived_to);
-            let archived = batch.iter().map(|task| (task.id.clone(), task.entered)).collect();
+            let archived = batch.iter().map(|task| task.id.clone()).collect();
             if self.writer.send(Request::Archived(archived)).is_err() {
                 return Ok(());
             }
             self.archive.checkpoint()?;
         }
         Ok(())
+    }
+}
+
+/// Waits for the whole pause, whoever wakes it: every commit does, while there is something to archive.
+fn sleep(awakened: &Receiver<()>, pause: Duration) -> Result<(), RecvTimeoutError> {
+    let end = Instant::now() + pause;
+    loop {
+        awakened.recv_timeout(end.saturating_duration_since(Instant::now()))?;
     }
 }

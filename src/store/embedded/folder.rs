@@ -12,7 +12,7 @@ use super::archive::{Archive, ArchiveReader};
 use super::journal::Journal;
 
 /// The format of both files, in SQLite's `user_version`.
-const FORMAT: i64 = 1;
+pub(super) const FORMAT: i64 = 1;
 /// "task", in SQLite's `application_id`: the file says whose it is.
 const APPLICATION_ID: i64 = 0x7461_736b;
 /// How long a connection waits for a lock that another tool holds on a file.

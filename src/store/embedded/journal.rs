@@ -3,6 +3,7 @@
 use rusqlite::Connection;
 
 use super::checkpoint::Checkpoints;
+use super::folder::FORMAT;
 use super::row;
 use crate::task::Task;
 
@@ -53,8 +54,11 @@ impl Journal {
                 Ok(())
             }
             Err(error) => {
-                if !connection.is_autocommit() {
-                    connection.execute_batch("ROLLBACK")?;
+                // The first error says what is wrong with the disk; a second one must not hide it.
+                if !connection.is_autocommit()
+                    && let Err(again) = connection.execute_batch("ROLLBACK")
+                {
+                    tracing::error!(error = %again, "a failed commit could not be rolled back");
                 }
                 Err(error)
             }
@@ -68,7 +72,7 @@ impl Journal {
 
     /// A durable write that changes nothing: it fails while the disk does not take any.
     pub(super) fn probe(&mut self) -> rusqlite::Result<()> {
-        self.connection.execute_batch("BEGIN IMMEDIATE; PRAGMA user_version = 1; COMMIT;")
+        self.connection.execute_batch(&format!("BEGIN IMMEDIATE; PRAGMA user_version = {FORMAT}; COMMIT;"))
     }
 
     /// Every row, in order.

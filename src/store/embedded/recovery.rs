@@ -62,7 +62,7 @@ pub(super) fn replay(
         }
     })?;
     for (id, seq) in headless {
-        if seq > archived_to && !found.contains_key(&id) {
+        if !found.contains_key(&id) && archive.get(&id)?.is_none() {
             return Err(row::foreign(9, format!("the journal lacks the row that holds the input of {id}")));
         }
         recovered.dead.push(seq);
@@ -71,13 +71,12 @@ pub(super) fn replay(
     table.start_from(archive.counts()?, archived_to);
     let mut moves = Vec::new();
     for (id, Found { task, rows, first_seq, first_revision }) in found {
-        let last = rows.last().copied().unwrap_or_default();
-        if !task.is_working() && last <= archived_to {
+        let is_perhaps_archived = first_revision > 1 || first_seq <= archived_to;
+        let previous = if is_perhaps_archived { archive.get(&id)?.map(Arc::new) } else { None };
+        if previous.as_ref().is_some_and(|archived| archived.revision >= task.revision) {
             recovered.dead.extend(rows);
             continue;
         }
-        let is_perhaps_archived = first_revision > 1 || first_seq <= archived_to;
-        let previous = if is_perhaps_archived { archive.get(&id)?.map(Arc::new) } else { None };
         moves.push(Move { previous, next: Arc::new(task) });
         recovered.live.insert(id, rows);
     }

@@ -8,7 +8,7 @@ use rusqlite::types::Type;
 use rusqlite::{Row, Statement};
 use serde::{Deserialize, Serialize};
 
-use crate::task::{Attempt, Failure, HandlerName, Input, Output, State, Task};
+use crate::task::{Attempt, Digest, Failure, HandlerName, Input, Output, Phase, State, Task, Undo};
 
 /// How both tables declare what follows their keys. `since` is in microseconds since 1970.
 pub(super) const DECLARED: &str = "id TEXT NOT NULL, handler TEXT NOT NULL, run INTEGER NOT NULL, \
@@ -28,6 +28,18 @@ struct Detail<'a> {
     failure: Option<Cow<'a, Failure>>,
     #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
     attempts: Cow<'a, [Attempt]>,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    keys: Cow<'a, [Digest]>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    working: Option<Working>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    undo: Option<Cow<'a, Undo>>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Working {
+    phase: Phase,
+    attempt: u32,
 }
 
 /// Binds [`COLUMNS`], then `input` (null unless the row is to hold it) and `output`.
@@ -37,6 +49,12 @@ pub(super) fn bind(statement: &mut Statement<'_>, task: &Task, has_input: bool) 
         output: task.output().map(Cow::Borrowed),
         failure: task.failure().map(Cow::Borrowed),
         attempts: Cow::Borrowed(&task.attempts),
+        keys: Cow::Borrowed(&task.keys),
+        working: task.phase().zip(task.attempt()).map(|(phase, attempt)| Working { phase, attempt }),
+        undo: match &task.state {
+            State::Success { undo: Some(undo), .. } => Some(Cow::Borrowed(undo)),
+            _ => None,
+        },
     };
     let detail = serde_json::to_string(&detail)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
@@ -59,12 +77,12 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Task> {
     let text = |column: usize| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
     let detail: Detail<'_> = serde_json::from_str(text(8)?).map_err(|error| foreign(8, error))?;
     let output = detail.output.map(Cow::into_owned);
-    let state = match (text(6)?, detail.failure) {
-        ("working", _) => State::Working,
-        ("success", _) => State::Success { output },
-        ("failed", Some(failure)) => State::Failed { failure: failure.into_owned(), output },
-        ("not_found", _) => State::Absent,
-        (other, _) => return Err(foreign(6, format!("{other:?} is not the state of a whole row"))),
+    let state = match (text(6)?, detail.failure, detail.working) {
+        ("working", _, Some(Working { phase, attempt })) => State::Working { phase, attempt },
+        ("success", _, _) => State::Success { output, undo: detail.undo.map(Cow::into_owned) },
+        ("failed", Some(failure), _) => State::Failed { failure: failure.into_owned(), output },
+        ("not_found", _, _) => State::Absent,
+        (other, _, _) => return Err(foreign(6, format!("{other:?} is not the state of a whole row"))),
     };
     Ok(Task {
         entered: row.get(0)?,
@@ -77,6 +95,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Task> {
         since: Timestamp::from_microsecond(row.get(7)?).map_err(|error| foreign(7, error))?,
         input: detail.input.into_owned(),
         attempts: detail.attempts.into_owned(),
+        keys: detail.keys.into_owned(),
     })
 }
 
@@ -86,7 +105,7 @@ pub(super) fn read_whole(row: &Row<'_>) -> rusqlite::Result<(Task, bool)> {
     let input = blob(row, 9)?;
     let has_input = input.is_some();
     task.input.bytes = input.unwrap_or_default();
-    if let State::Success { output: Some(output) } | State::Failed { output: Some(output), .. } =
+    if let State::Success { output: Some(output), .. } | State::Failed { output: Some(output), .. } =
         &mut task.state
     {
         output.bytes = blob(row, 10)?.unwrap_or_default();

@@ -38,8 +38,8 @@ pub(super) enum Request {
         change: Change,
         answer: oneshot::Sender<Decided>,
     },
-    /// The archive holds these ids as they were at that place; their rows up to it are dead.
-    Archived(Vec<(TaskId, u64)>),
+    /// The archive holds these ids now.
+    Archived(Vec<TaskId>),
     Close,
 }
 
@@ -139,8 +139,8 @@ impl Writer {
                 false
             }
             Request::Archived(tasks) => {
-                for (id, place) in tasks {
-                    self.bury(&id, place);
+                for id in tasks {
+                    self.bury(&id);
                 }
                 false
             }
@@ -159,12 +159,14 @@ impl Writer {
                 }
             },
         };
-        let has_input_before = matches!(change, Change::Settle { .. });
+        let brings_input = matches!(change, Change::Claim(_));
         let stamp = stamp(self.seq + batch.moves.len() as u64 + 1);
         match Task::after(previous.as_deref(), id, change, stamp) {
             Ok(next) => {
                 let next = Arc::new(next);
-                batch.are_whole.push(!has_input_before || next.input.bytes.is_empty());
+                // The row of a task that comes from the archive is the first in the journal.
+                let is_first = !self.live.contains_key(id) && !batch.pending.contains_key(id);
+                batch.are_whole.push(brings_input || is_first || next.input.bytes.is_empty());
                 batch.pending.insert(next.id.clone(), Arc::clone(&next));
                 batch.moves.push(Move { previous, next: Arc::clone(&next) });
                 Ok(Moved::Done(next))
@@ -216,9 +218,9 @@ impl Writer {
         self.dead.drain(..deleted);
         for ((one, is_whole), seq) in moves.iter().zip(are_whole).zip(seqs) {
             let rows = self.live.entry(one.next.id.clone()).or_default();
-            if *is_whole {
-                self.dead.extend(rows.drain(..));
-            }
+            // Each row is the whole state but for the input, so the one that holds the input and the last are enough.
+            let needed = usize::from(!*is_whole).min(rows.len());
+            self.dead.extend(rows.drain(needed..));
             rows.push(seq);
         }
         self.seq += moves.len() as u64;
@@ -246,21 +248,21 @@ impl Writer {
         let _ = self.note(committed);
     }
 
-    /// Marks the rows of an id up to a place as dead.
-    fn bury(&mut self, id: &TaskId, place: u64) {
-        let Some(rows) = self.live.get_mut(id) else { return };
-        let alive = rows.split_off(rows.partition_point(|row| *row <= place));
-        self.dead.extend(std::mem::replace(rows, alive));
-        if rows.is_empty() {
-            self.live.remove(id);
+    /// Marks the rows of an id as dead, unless it has come back into memory since it was archived: then it needs them,
+    /// or they are dead already.
+    fn bury(&mut self, id: &TaskId) {
+        if !self.table.holds(id)
+            && let Some(rows) = self.live.remove(id)
+        {
+            self.dead.extend(rows);
         }
     }
 
-    /// Keeps the health in step with what the last commit came to. What is dead stays dead, also where the archiver
-    /// has found it out while a commit of ours went well.
+    /// Keeps the health in step with what the last commit came to.
     fn note(&self, committed: rusqlite::Result<()>) -> Result<(), StoreError> {
         let health = committed.map_or_else(|error| health_after(&error), |()| Health::Writable);
         self.health.send_if_modified(|now| {
+            // The archiver may have found meanwhile that the disk is dead, and that is final.
             let is_change = *now != health && !matches!(now, Health::Dead(_));
             if is_change {
                 tell(&health);

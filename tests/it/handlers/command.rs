@@ -7,6 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use task_recorder::handler::command::CommandSettings;
 use task_recorder::handler::{Action, Command, Handler};
 use task_recorder::task::{Code, ErrorKind, Outcome};
+use tokio_util::sync::CancellationToken;
 
 use super::{assert_failed, handler, output};
 use crate::support::{task, until, within};
@@ -35,7 +36,7 @@ fn command(settings: CommandSettings) -> Handler {
 }
 
 async fn run_with(settings: CommandSettings, input: Vec<u8>) -> Outcome {
-    within("the command", command(settings).run(&task("t", None, input), 1)).await
+    within("the command", command(settings).run(&task("t", None, input), 1, &CancellationToken::new())).await
 }
 
 async fn run(settings: CommandSettings) -> Outcome {
@@ -56,7 +57,7 @@ async fn assert_dies(pid: i32) {
 async fn arguments_are_rendered_one_by_one_and_no_shell_sees_them() {
     let arguments = ["printf", "[%s]", "{id}", "$HOME; {run}.{attempt}", "", "*", "{{}}"];
     let handler = command(settings(&arguments));
-    let outcome = handler.run(&task("a=b", None, ""), 2).await;
+    let outcome = handler.run(&task("a=b", None, ""), 2, &CancellationToken::new()).await;
     assert_eq!((outcome.result.clone(), outcome.code), (Ok(()), Some(Code::ExitCode(0))));
     assert_eq!(output(&outcome), "[a=b][$HOME; 1.2][][*][{}]");
     let kept = outcome.output.unwrap();
@@ -72,7 +73,7 @@ async fn the_environment_is_the_allowed_part_and_the_task() {
         ..settings(&["env"])
     });
     let run = async |media_type| {
-        let outcome = handler.run(&task("t", media_type, ""), 4).await;
+        let outcome = handler.run(&task("t", media_type, ""), 4, &CancellationToken::new()).await;
         let mut lines: Vec<_> = output(&outcome).lines().map(str::to_owned).collect();
         lines.sort();
         lines
@@ -216,8 +217,9 @@ async fn a_dropped_run_kills_the_group_and_leaves_no_zombie() {
     let handler = command(CommandSettings { cwd: Some(folder.path().to_owned()), ..sh(script) });
     let task = task("t", None, "");
     let file = folder.path().join("pids");
+    let ending = CancellationToken::new();
     tokio::select! {
-        outcome = handler.run(&task, 1) => panic!("{outcome:?}"),
+        outcome = handler.run(&task, 1, &ending) => panic!("{outcome:?}"),
         () = until("the command to start", || file.exists()) => (),
     }
     let pids = std::fs::read_to_string(file).unwrap();

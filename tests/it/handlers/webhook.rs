@@ -9,6 +9,7 @@ use task_recorder::handler::{Action, Handler, Webhook};
 use task_recorder::task::{Code, ErrorKind, Outcome};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::{assert_failed, handler, output};
 use crate::support::receiver::{Answer, Behaviour, Gate, Receiver};
@@ -35,7 +36,7 @@ fn webhook(settings: WebhookSettings) -> Handler {
 
 /// Calls `url` for the task `t`.
 async fn call(settings: WebhookSettings) -> Outcome {
-    within("the webhook", webhook(settings).run(&task("t", None, "in"), 1)).await
+    within("the webhook", webhook(settings).run(&task("t", None, "in"), 1, &CancellationToken::new())).await
 }
 
 async fn receiver_that(behaviour: Behaviour) -> Receiver {
@@ -58,7 +59,9 @@ async fn a_call_carries_the_input_unchanged_and_says_whose_it_is() {
         ..settings(&receiver.url("/orders/{id}?again={attempt}&of={id}"))
     });
     let input: Vec<u8> = (0..=255).collect();
-    let outcome = handler.run(&task("a=b+c", Some("Application/X;  y=\"Z\""), input.clone()), 3).await;
+    let outcome = handler
+        .run(&task("a=b+c", Some("Application/X;  y=\"Z\""), input.clone()), 3, &CancellationToken::new())
+        .await;
 
     assert_eq!(outcome.result, Ok(()));
     assert_eq!(outcome.code, Some(Code::HttpStatus(201)));
@@ -92,7 +95,7 @@ async fn an_input_without_bytes_or_media_type_is_sent_as_such() {
     let headers = vec![("content-type".parse().unwrap(), "application/json".parse().unwrap())];
     for settings in [settings(&receiver.url("")), WebhookSettings { headers, ..settings(&receiver.url("")) }]
     {
-        let outcome = webhook(settings).run(&task("t", None, ""), 1).await;
+        let outcome = webhook(settings).run(&task("t", None, ""), 1, &CancellationToken::new()).await;
         assert_eq!((outcome.result, outcome.output), (Ok(()), None));
     }
     let [without, with] = receiver.calls().try_into().unwrap();
@@ -213,7 +216,8 @@ async fn a_timeout_is_in_doubt_only_once_something_was_sent() {
     let receiver = receiver_that(Behaviour::NeverAnswer).await;
     for input in ["in", ""] {
         let handler = webhook(WebhookSettings { timeout: SHORT, ..settings(&receiver.url("/")) });
-        let outcome = within("the timeout", handler.run(&task("t", None, input), 1)).await;
+        let outcome =
+            within("the timeout", handler.run(&task("t", None, input), 1, &CancellationToken::new())).await;
         assert_failed(&outcome, ErrorKind::Timeout, true, "did not answer within 200ms");
         assert_eq!(outcome.code, None);
     }
@@ -260,12 +264,18 @@ async fn connections_are_used_again_and_one_that_has_ended_meanwhile_does_no_har
     let receiver = Receiver::start().await;
     let handler = webhook(settings(&receiver.url("/{id}")));
     for n in 0..10 {
-        assert_eq!(handler.run(&task(&format!("t{n}"), None, "in"), 1).await.result, Ok(()));
+        assert_eq!(
+            handler.run(&task(&format!("t{n}"), None, "in"), 1, &CancellationToken::new()).await.result,
+            Ok(())
+        );
     }
     assert_eq!(receiver.connections(), 1);
     receiver.by_default(Behaviour::AnswerAndLeave(Answer::of(200)));
     for n in 1..=10 {
-        assert_eq!(handler.run(&task("leaving", None, "in"), 1).await.result, Ok(()));
+        assert_eq!(
+            handler.run(&task("leaving", None, "in"), 1, &CancellationToken::new()).await.result,
+            Ok(())
+        );
         receiver.wait_for_closed(n).await;
     }
     assert_eq!(receiver.count("leaving"), 10, "each sent once");
@@ -279,13 +289,14 @@ async fn a_dropped_run_ends_its_request() {
     let receiver = receiver_that(Behaviour::AnswerAfter(gate.clone(), Answer::of(200))).await;
     let handler = webhook(settings(&receiver.url("/")));
     let task = task("t", None, "in");
+    let ending = CancellationToken::new();
     tokio::select! {
-        outcome = handler.run(&task, 1) => panic!("{outcome:?}"),
+        outcome = handler.run(&task, 1, &ending) => panic!("{outcome:?}"),
         () = receiver.wait_for(1) => (),
     }
     receiver.wait_for_cut(1).await;
     gate.open();
-    assert_eq!(handler.run(&task, 2).await.result, Ok(()));
+    assert_eq!(handler.run(&task, 2, &CancellationToken::new()).await.result, Ok(()));
     assert_eq!((receiver.count("t"), receiver.connections()), (2, 2));
 }
 
@@ -299,7 +310,7 @@ async fn a_script_goes_call_by_call() {
     receiver.on("t", answers(&[503, 429, 200]));
     let mut codes = Vec::new();
     for attempt in 1..=4 {
-        codes.push(handler.run(&task("t", None, ""), attempt).await.code);
+        codes.push(handler.run(&task("t", None, ""), attempt, &CancellationToken::new()).await.code);
     }
     assert_eq!(codes, [503, 429, 200, 200].map(|status| Some(Code::HttpStatus(status))));
 }
@@ -310,7 +321,7 @@ async fn secrets_are_not_shown() {
     let headers =
         ["Bearer hush", "hush {id}"].map(|value| ("authorization".parse().unwrap(), value.parse().unwrap()));
     let handler = webhook(WebhookSettings { headers: headers.to_vec(), ..settings(&receiver.url("/")) });
-    assert_eq!(handler.run(&task("t", None, ""), 1).await.result, Ok(()));
+    assert_eq!(handler.run(&task("t", None, ""), 1, &CancellationToken::new()).await.result, Ok(()));
     assert_eq!(receiver.calls()[0].headers.get_all("authorization").iter().count(), 2);
     assert!(!format!("{handler:?}").contains("hush"), "{handler:?}");
     let broken = vec![("x".parse().unwrap(), "hush\n{id}".parse().unwrap())];
@@ -330,7 +341,8 @@ async fn many_calls_at_once_all_arrive_once() {
         let handler = std::sync::Arc::clone(&handler);
         callers.spawn(async move {
             for n in (caller..CALLS).step_by(CALLERS) {
-                let outcome = handler.run(&task(&format!("t{n}"), None, "in"), 1).await;
+                let outcome =
+                    handler.run(&task(&format!("t{n}"), None, "in"), 1, &CancellationToken::new()).await;
                 assert_eq!((outcome.result.clone(), output(&outcome).as_str()), (Ok(()), "ok"));
             }
         });

@@ -1,0 +1,144 @@
+//! What is done to a task after its launch: retry, cancel, revoke, forget; and to a handler: pause, resume.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::Api;
+use super::launch::OnDuplicate;
+use super::params::{Params, Wait};
+use super::path::TaskPath;
+use super::problem::Problem;
+use super::view::{self, StatusView};
+use crate::store::Moved;
+use crate::task::{HandlerName, Refusal, Task, TaskId};
+
+pub(super) async fn retry(
+    State(api): State<Arc<Api>>,
+    TaskPath(id): TaskPath,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let wait = api.wait(&uri, &headers)?;
+    let launch = api.recorder.retry_in_lane(id.clone()).await?;
+    api.answer_launch(&id, launch, wait, OnDuplicate::Fail).await
+}
+
+pub(super) async fn cancel(
+    State(api): State<Arc<Api>>,
+    TaskPath(id): TaskPath,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let wait = api.wait(&uri, &headers)?;
+    let task = match api.recorder.cancel(&id).await? {
+        Moved::Done(task) => task,
+        // Asked for before: it is on its way.
+        Moved::Refused(refused) => match (refused.reason, &refused.task) {
+            (Refusal::Canceling, Some(task)) => Arc::clone(task),
+            _ => return Err(Problem::refused(&id, &refused)),
+        },
+    };
+    api.answer_move(StatusCode::ACCEPTED, task, wait).await
+}
+
+pub(super) async fn revoke(
+    State(api): State<Arc<Api>>,
+    TaskPath(id): TaskPath,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let wait = api.wait(&uri, &headers)?;
+    match api.recorder.revoke(&id).await? {
+        Moved::Done(task) if task.is_revoking() => api.answer_move(StatusCode::ACCEPTED, task, wait).await,
+        Moved::Done(task) => Ok(absent(&task.id, wait)),
+        Moved::Refused(refused) => Err(Problem::refused(&id, &refused)),
+    }
+}
+
+pub(super) async fn forget(
+    State(api): State<Arc<Api>>,
+    TaskPath(id): TaskPath,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    Params::parse(uri.query(), &[])?;
+    match api.recorder.forget(&id).await? {
+        Moved::Done(_) => Ok(StatusCode::NO_CONTENT.into_response()),
+        Moved::Refused(refused) => Err(Problem::refused(&id, &refused)),
+    }
+}
+
+#[derive(Serialize)]
+struct AbsentView<'a> {
+    id: &'a str,
+    state: &'a str,
+}
+
+/// The id is free again.
+fn absent(id: &TaskId, wait: Wait) -> Response {
+    let mut response = view::json(StatusCode::OK, &AbsentView { id: id.as_str(), state: "not_found" });
+    response.headers_mut().extend(wait.applied());
+    response
+}
+
+impl Api {
+    fn wait(&self, uri: &Uri, headers: &HeaderMap) -> Result<Wait, Problem> {
+        Wait::parse(&Params::parse(uri.query(), &["wait"])?, headers, self.wait_max)
+    }
+
+    /// The record after a move, once it has come to rest where that is waited for.
+    async fn answer_move(
+        &self,
+        status: StatusCode,
+        task: Arc<Task>,
+        wait: Wait,
+    ) -> Result<Response, Problem> {
+        let id = task.id.clone();
+        let (status, task) = match wait.patience {
+            None => (status, Some(task)),
+            Some(patience) => {
+                let task = self.recorder.wait(&id, patience).await?;
+                let is_at_rest = |task: &Arc<Task>| !task.is_working() && !task.is_revoking();
+                (if task.as_ref().is_none_or(is_at_rest) { StatusCode::OK } else { status }, task)
+            }
+        };
+        let Some(task) = task else { return Ok(absent(&id, wait)) };
+        let mut response = view::json(status, &StatusView::new(&task));
+        response.headers_mut().extend(wait.applied().into_iter().chain([view::etag(&task)]));
+        Ok(response)
+    }
+}
+
+#[derive(Serialize)]
+struct PausedView<'a> {
+    name: &'a str,
+    paused: bool,
+}
+
+pub(super) async fn pause(
+    State(api): State<Arc<Api>>,
+    Path(name): Path<String>,
+) -> Result<Response, Problem> {
+    api.pause(&name, true)
+}
+
+pub(super) async fn resume(
+    State(api): State<Arc<Api>>,
+    Path(name): Path<String>,
+) -> Result<Response, Problem> {
+    api.pause(&name, false)
+}
+
+impl Api {
+    fn pause(&self, name: &str, paused: bool) -> Result<Response, Problem> {
+        let is_known = name.parse::<HandlerName>().is_ok_and(|name| self.recorder.pause(&name, paused));
+        if is_known {
+            Ok(view::json(StatusCode::OK, &PausedView { name, paused }))
+        } else {
+            Err(self.unknown_handler(name))
+        }
+    }
+}

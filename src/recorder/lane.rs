@@ -1,0 +1,225 @@
+//! A lane: the runs of one handler. It decides who may start now, who waits, and in which order.
+//!
+//! A task that waits costs an entry here, no spawned task and no connection. Each lane has its own limits, so that a
+//! slow handler holds up nobody else's.
+//!
+//! Invariant: `running` is the number of [`Place`]s that were given out for now and not dropped yet.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::store::Claim;
+use crate::task::{HandlerName, Outcome, Policy, Task};
+
+/// One attempt: what a task, the number of the attempt, and a token come to. It ends soon once the token is canceled.
+pub type Work = Arc<dyn Fn(Arc<Task>, u32, CancellationToken) -> BoxFuture<'static, Outcome> + Send + Sync>;
+
+/// A handler as the recorder sees it.
+#[derive(Clone)]
+pub struct LaneSpec {
+    /// Its name.
+    pub handler: HandlerName,
+    /// How its runs are treated.
+    pub policy: Policy,
+    /// What an attempt of a run does.
+    pub work: Work,
+    /// What undoes a success; none where nothing has to be done.
+    pub undo: Option<Work>,
+}
+
+/// What happens in a lane now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LaneCounts {
+    /// Runs with an attempt under way.
+    pub running: usize,
+    /// Tasks that wait for their turn.
+    pub queued: usize,
+    /// Tasks that wait for their next attempt.
+    pub backing_off: usize,
+    /// Whether nothing starts.
+    pub is_paused: bool,
+}
+
+/// How late a start may be that still counts as in time. Timers are a millisecond late, at least.
+const MADE_UP_FOR: Duration = Duration::from_millis(10);
+
+pub(super) struct Lane {
+    pub(super) spec: LaneSpec,
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// By the place in which they were launched.
+    queue: BTreeMap<u64, Claim>,
+    /// Places in the queue for launches that are being recorded.
+    reserved: usize,
+    /// By when their next attempt is due.
+    later: BTreeMap<(Instant, u64), Claim>,
+    running: usize,
+    is_paused: bool,
+    /// The earliest start that the rate allows.
+    next_start: Option<Instant>,
+}
+
+/// A right to run now, or a place in the queue. Dropping it gives it back.
+pub(super) struct Place {
+    lane: Arc<Lane>,
+    pub(super) is_queued: bool,
+    /// Whether a run has started on it. The rate counts starts, not launches that were refused.
+    is_used: bool,
+}
+
+impl Place {
+    pub(super) fn used(&mut self) {
+        self.is_used = true;
+    }
+}
+
+/// What a lane has to do next.
+pub(super) enum Next {
+    Start(Place, Claim),
+    /// Nothing before this moment, or before it is woken.
+    Wait(Option<Instant>),
+}
+
+impl Lane {
+    pub(super) fn new(spec: LaneSpec) -> Self {
+        Self { spec, state: Mutex::default(), wake: Notify::new() }
+    }
+
+    /// A place for a launch; none when the queue is full.
+    pub(super) fn reserve(self: &Arc<Self>) -> Option<Place> {
+        let mut state = self.state();
+        if state.queue.is_empty() && state.may_start(&self.spec.policy) {
+            state.begin(&self.spec.policy);
+            return Some(Place { lane: Arc::clone(self), is_queued: false, is_used: false });
+        }
+        let is_full = state.queue.len() + state.reserved >= self.spec.policy.queue_max;
+        (!is_full).then(|| self.queued(&mut state))
+    }
+
+    /// A place in the queue, however full it is: for what was accepted before.
+    pub(super) fn reserve_anyway(self: &Arc<Self>) -> Place {
+        self.queued(&mut self.state())
+    }
+
+    fn queued(self: &Arc<Self>, state: &mut State) -> Place {
+        state.reserved += 1;
+        Place { lane: Arc::clone(self), is_queued: true, is_used: false }
+    }
+
+    /// Puts a recorded launch into the queue.
+    pub(super) fn enqueue(&self, claim: Claim) {
+        self.state().queue.insert(claim.task().entered, claim);
+        self.wake.notify_one();
+    }
+
+    /// Keeps a task until its next attempt is due.
+    pub(super) fn back_off(&self, claim: Claim, until: Instant) {
+        self.state().later.insert((until, claim.task().entered), claim);
+        self.wake.notify_one();
+    }
+
+    /// Takes a task that was canceled out of the queue. One that is backing off goes when it is due.
+    pub(super) fn remove(&self, entered: u64) {
+        self.state().queue.remove(&entered);
+    }
+
+    pub(super) fn pause(&self, is_paused: bool) {
+        self.state().is_paused = is_paused;
+        self.wake.notify_one();
+    }
+
+    pub(super) fn counts(&self) -> LaneCounts {
+        let state = self.state();
+        LaneCounts {
+            running: state.running,
+            queued: state.queue.len() + state.reserved,
+            backing_off: state.later.len(),
+            is_paused: state.is_paused,
+        }
+    }
+
+    /// Takes the next task whose turn it is.
+    pub(super) fn next(self: &Arc<Self>) -> Next {
+        let now = Instant::now();
+        let mut state = self.state();
+        while let Some(entry) = state.later.first_entry().filter(|entry| entry.key().0 <= now) {
+            let ((_, entered), claim) = entry.remove_entry();
+            state.queue.insert(entered, claim);
+        }
+        let policy = &self.spec.policy;
+        if state.may_start(policy)
+            && let Some((_, claim)) = state.queue.pop_first()
+        {
+            state.begin(policy);
+            return Next::Start(Place { lane: Arc::clone(self), is_queued: false, is_used: true }, claim);
+        }
+        let due = state.later.keys().next().map(|(due, _)| *due);
+        let is_rate_bound = !state.queue.is_empty() && state.has_room(policy);
+        let rate = state.next_start.filter(|_| is_rate_bound);
+        Next::Wait([due, rate].into_iter().flatten().min())
+    }
+
+    /// Returns when [`Lane::next`] may have something else to say.
+    pub(super) async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn has_room(&self, policy: &Policy) -> bool {
+        !self.is_paused && self.running < policy.concurrency
+    }
+
+    fn may_start(&self, policy: &Policy) -> bool {
+        let is_early = || self.next_start.is_some_and(|start| start > Instant::now());
+        self.has_room(policy) && (policy.rate.is_none() || !is_early())
+    }
+
+    fn begin(&mut self, policy: &Policy) {
+        self.running += 1;
+        if let Some(rate) = policy.rate {
+            // A start that comes late because a timer does is made up for. Those of a quiet time are not: no burst.
+            let now = Instant::now();
+            let due = now.checked_sub(MADE_UP_FOR).unwrap_or(now);
+            self.next_start = Some(self.next_start.map_or(now, |next| next.max(due)) + rate.interval());
+        }
+    }
+
+    /// Gives the time of a start back that did not happen.
+    fn unbegin(&mut self, policy: &Policy) {
+        if let (Some(rate), Some(next)) = (policy.rate, self.next_start) {
+            self.next_start = next.checked_sub(rate.interval());
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.lane.state();
+        if self.is_queued {
+            state.reserved -= 1;
+        } else {
+            state.running -= 1;
+            if !self.is_used {
+                state.unbegin(&self.lane.spec.policy);
+            }
+            if !state.queue.is_empty() {
+                self.lane.wake.notify_one();
+            }
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The start after a stop or a crash: what the last process left is taken over.
+
+use std::future::ready;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use jiff::Timestamp;
+use tokio::time::{Instant, sleep};
+
+use super::lane::Lane;
+use super::{LaunchError, Recorder};
+use crate::store::{Claim, StoreError};
+use crate::task::{Attempt, Change, ErrorKind, Failure, OnCrash, Phase, StartKind, TaskId};
+
+/// How many interrupted runs are settled at once: enough for whole commits.
+const RECOVERED_AT_ONCE: usize = 1_024;
+/// How long one of them waits where they are more than the store takes at once.
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
+
+/// What [`Recorder::recover`] has found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// Runs that a crash cut off; they are failed now.
+    pub interrupted: usize,
+    /// Those of them that are launched again, by the policy of their handler.
+    pub launched_again: usize,
+    /// Tasks that were queued or backing off, and go on.
+    pub resumed: usize,
+}
+
+impl Recorder {
+    /// Takes over what a process left when it ended. Runs that were under way are failed, `interrupted`, in doubt, and
+    /// launched again where the policy of their handler says so; tasks that were queued or backing off go on. To be
+    /// called once, before anything is launched.
+    ///
+    /// # Errors
+    /// [`StoreError`] when one of them could not be settled.
+    pub async fn recover(&self) -> Result<RecoveryReport, StoreError> {
+        let found = self.inner.store.recover().await?;
+        let (mut report, mut cut_off) = (RecoveryReport::default(), Vec::new());
+        for claim in found.claims {
+            let task = claim.task();
+            match (self.lane(&task.handler), task.phase()) {
+                (Some(lane), Some(Phase::Queued)) => lane.enqueue(claim),
+                (Some(lane), Some(Phase::BackingOff { next_attempt_at })) => {
+                    let left = Duration::try_from(next_attempt_at.duration_since(Timestamp::now()));
+                    lane.back_off(claim, Instant::now() + left.unwrap_or_default());
+                }
+                _ => {
+                    cut_off.push(claim);
+                    continue;
+                }
+            }
+            report.resumed += 1;
+        }
+        report.interrupted = cut_off.len();
+        let again: Vec<_> = stream::iter(cut_off)
+            .map(|claim| self.interrupt(claim))
+            .buffer_unordered(RECOVERED_AT_ONCE)
+            .try_filter_map(|again| ready(Ok(again)))
+            .try_collect()
+            .await?;
+        report.launched_again = again.len();
+        for (lane, id) in again {
+            let place = lane.reserve_anyway();
+            let launched = self.start_in_lane(&lane, id, StartKind::Retry, Some(place)).await;
+            if let Err(LaunchError::Store(error)) = launched {
+                return Err(error);
+            }
+        }
+        for task in found.revoking {
+            let failure =
+                Failure::new(ErrorKind::Interrupted, "the service ended while the revoke was under way");
+            let change = Change::EndRevoke { revision: task.revision, result: Err(failure) };
+            self.inner.store.change(&task.id, change).await?;
+        }
+        Ok(report)
+    }
+
+    /// Settles a run that a process has left. Returns what is to be launched again.
+    async fn interrupt(&self, mut claim: Claim) -> Result<Option<(Arc<Lane>, TaskId)>, StoreError> {
+        let task = Arc::clone(claim.task());
+        let failure = match task.phase() {
+            Some(Phase::Queued | Phase::BackingOff { .. }) => Failure::without_effect(
+                ErrorKind::Interrupted,
+                "the service ended while the run waited, and its handler is not configured any more",
+            ),
+            Some(Phase::Canceling) => Failure::new(
+                ErrorKind::Canceled,
+                "a caller canceled the run, and the service ended meanwhile",
+            ),
+            Some(Phase::Running) | None => {
+                Failure::new(ErrorKind::Interrupted, "the service ended while the run was under way")
+            }
+        };
+        let attempt = Attempt {
+            run: task.run,
+            attempt: task.attempt().unwrap_or(1),
+            started: task.since,
+            ended: Timestamp::now(),
+            code: None,
+            failure: Some(failure),
+        };
+        while let Err(unsettled) = self.inner.store.settle(claim, attempt.clone(), None).await {
+            if unsettled.error != StoreError::Busy {
+                return Err(unsettled.error);
+            }
+            claim = unsettled.claim;
+            sleep(BUSY_PAUSE).await;
+        }
+        let is_again = |lane: &&Arc<Lane>| lane.spec.policy.on_crash == OnCrash::Retry;
+        let lane = self.lane(&task.handler).filter(is_again).filter(|_| task.phase() == Some(Phase::Running));
+        Ok(lane.map(|lane| (Arc::clone(lane), task.id.clone())))
+    }
+}

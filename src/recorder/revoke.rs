@@ -1,0 +1,47 @@
+//! The undoing of a success with its handler's action: begun durably, tried by the handler's policy, recorded.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+
+use super::Inner;
+use super::lane::{Lane, Work};
+use super::run::Write;
+use crate::task::{Change, ErrorKind, Failure, Outcome, Task};
+
+/// Runs the action until it succeeds or may not be tried again. `task` is as [`Change::BeginRevoke`] left it.
+pub(super) async fn revoke(inner: Arc<Inner>, lane: Arc<Lane>, undo: Work, task: Arc<Task>) {
+    let retry = &lane.spec.policy.retry;
+    let mut attempt = 1;
+    let result = loop {
+        let outcome = once(&inner, &undo, &task, attempt).await;
+        let is_last = attempt >= retry.attempts || !outcome.may_be_retried(retry.in_doubt);
+        if is_last || inner.draining.is_cancelled() {
+            break outcome.result;
+        }
+        let pause = retry.pause(attempt, outcome.retry_after, fastrand::f64());
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = inner.draining.cancelled() => break outcome.result,
+        }
+        attempt += 1;
+    };
+    let change = Change::EndRevoke { revision: task.revision, result };
+    inner.persist(&task.id, task.run, Write::Change(change)).await;
+    inner.waiters.notify(&task.id);
+}
+
+async fn once(inner: &Inner, undo: &Work, task: &Arc<Task>, attempt: u32) -> Outcome {
+    let ending = inner.endings.enter(task);
+    let work = undo(Arc::clone(task), attempt, ending.token());
+    let mut outcome = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_panic| {
+        Outcome::failed(Failure::new(ErrorKind::Panic, "the revoke action panicked"))
+    });
+    if ending.token().is_cancelled()
+        && let Err(failure) = &mut outcome.result
+    {
+        failure.kind = ErrorKind::Shutdown;
+    }
+    outcome
+}
