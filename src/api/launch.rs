@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{self, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -167,16 +167,14 @@ async fn input(parts: &Parts, body: Body, bytes_max: usize, patience: Duration) 
             return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid-content-type", title, detail));
         }
     };
+    // One that says its size is refused before it is sent, where the client waits for that (Expect: 100-continue).
+    if body.size_hint().lower() > bytes_max as u64 {
+        return Err(too_large(bytes_max));
+    }
     let collected = timeout(patience, Limited::new(body, bytes_max).collect()).await;
     let bytes: Bytes = match collected {
         Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            let detail = format!("The body has more than the {bytes_max} bytes that this handler takes.");
-            let title = "The input is too large";
-            return Err(
-                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "input-too-large", title, detail).closing()
-            );
-        }
+        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large(bytes_max)),
         Ok(Err(_)) => return Err(Problem::malformed("The body ended before it was complete.")),
         Err(_elapsed) => {
             let detail = format!("The body did not arrive within {} seconds.", patience.as_secs());
@@ -185,6 +183,11 @@ async fn input(parts: &Parts, body: Body, bytes_max: usize, patience: Duration) 
         }
     };
     Ok(Input::new(media_type, bytes))
+}
+
+fn too_large(bytes_max: usize) -> Problem {
+    let detail = format!("The body has more than the {bytes_max} bytes that this handler takes.");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "input-too-large", "The input is too large", detail).closing()
 }
 
 fn answer(id: &TaskId, launch: &Launch) -> Result<Response, Problem> {

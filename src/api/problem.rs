@@ -153,7 +153,11 @@ impl From<StoreError> for Problem {
             }
             StoreError::Unreadable(_) => "The record cannot be read now.",
         };
-        tracing::warn!(%error, "request answered with 503");
+        match &error {
+            StoreError::Unreadable(_) => tracing::warn!(%error, "request answered with 503"),
+            // The store has told of it once; a line a refused request would bury that.
+            _ => tracing::debug!(%error, "request answered with 503"),
+        }
         Self::unavailable("store-unavailable", "The store is not available", detail)
     }
 }

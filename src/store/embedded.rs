@@ -23,6 +23,7 @@ mod recovery;
 mod row;
 mod writer;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,7 +59,7 @@ impl Default for EmbeddedOptions {
     }
 }
 
-/// Why a folder cannot be opened as a store.
+/// Why a folder cannot be opened as a store. What the system or SQLite said is the source.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process has it open.
@@ -70,10 +71,7 @@ pub enum OpenError {
         holder: String,
     },
     /// It cannot be made, or written to.
-    #[error(
-        "the data folder {} cannot be used: {source}; it has to be a folder that this user may write to",
-        path.display()
-    )]
+    #[error("the data folder {} cannot be used; it has to be a folder that this user may write to", path.display())]
     NotUsable {
         /// The folder.
         path: PathBuf,
@@ -91,7 +89,7 @@ pub enum OpenError {
         known: i64,
     },
     /// SQLite cannot read or write one of the files.
-    #[error("{} cannot be opened: {source}", path.display())]
+    #[error("{} cannot be opened", path.display())]
     Database {
         /// The file or folder.
         path: PathBuf,
@@ -142,8 +140,8 @@ impl EmbeddedStore {
             Writer::new(journal, lookup, Arc::clone(&table), recovered, Arc::clone(&health), options);
         let threads = Threads {
             requests: requests.clone(),
-            writer: spawn("store-writer", move || writer.run(&queue, &wake)),
-            archiver: spawn("store-archiver", move || archiver.run(&awakened)),
+            writer: spawn_vital("store-writer", &health, move || writer.run(&queue, &wake)),
+            archiver: spawn_vital("store-archiver", &health, move || archiver.run(&awakened)),
             _folder: folder,
         };
         let threads = Arc::new(Mutex::new(Some(threads)));
@@ -156,9 +154,8 @@ impl Threads {
         // An error means that the writer has ended already, which is what is wanted.
         let _ = self.requests.send(Request::Close);
         for thread in [self.writer, self.archiver] {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the store panicked");
-            }
+            // A panic was told of where it was caught.
+            let _ = thread.join();
         }
     }
 }
@@ -174,6 +171,21 @@ fn end(threads: &Mutex<Option<Threads>>) {
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
     #[expect(clippy::expect_used, reason = "a process that cannot start a thread cannot start")]
     std::thread::Builder::new().name(name.to_owned()).spawn(run).expect("a thread starts")
+}
+
+/// A thread without which the store is dead.
+fn spawn_vital(
+    name: &'static str,
+    health: &Arc<watch::Sender<Health>>,
+    run: impl FnOnce() + Send + 'static,
+) -> JoinHandle<()> {
+    let health = Arc::clone(health);
+    spawn(name, move || {
+        if catch_unwind(AssertUnwindSafe(run)).is_err() {
+            tracing::error!(thread = name, "a thread of the store panicked");
+            health.send_replace(Health::Dead(format!("its thread {name} panicked")));
+        }
+    })
 }
 
 impl Drop for EmbeddedStore {
@@ -236,5 +248,18 @@ impl Store for EmbeddedStore {
         let threads = Arc::clone(&self.threads);
         // An error means that the runtime is going down, and then the drop closes it.
         let _ = tokio::task::spawn_blocking(move || end(&threads)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_whose_thread_panics_is_dead() {
+        let health = Arc::new(watch::Sender::new(Health::Writable));
+        let panics = || panic!("on purpose");
+        spawn_vital("store-writer", &health, panics).join().unwrap();
+        assert!(matches!(&*health.borrow(), Health::Dead(why) if why.contains("store-writer")));
     }
 }

@@ -22,6 +22,7 @@ mod laws;
 mod load;
 mod policy;
 mod readme;
+mod recovery;
 mod stores;
 mod support;
 mod tidy;

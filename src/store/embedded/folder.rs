@@ -81,6 +81,10 @@ impl Folder {
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;",
             )
             .map_err(failed)?;
+        if connection.is_readonly("main").map_err(failed)? {
+            let source = io::Error::new(io::ErrorKind::PermissionDenied, format!("{name} is read-only"));
+            return Err(OpenError::NotUsable { path: self.path.clone(), source });
+        }
         if found == 0 {
             let setup = format!(
                 "BEGIN IMMEDIATE; {schema} PRAGMA application_id = {APPLICATION_ID}; \

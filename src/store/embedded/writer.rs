@@ -266,7 +266,7 @@ impl Writer {
             // The archiver may have found meanwhile that the disk is dead, and that is final.
             let is_change = *now != health && !matches!(now, Health::Dead(_));
             if is_change {
-                tracing::warn!(before = ?now, now = ?health, "the store's health has changed");
+                tell(&health);
                 *now = health.clone();
             }
             is_change
@@ -276,6 +276,19 @@ impl Writer {
             Health::Unavailable(reason) => Err(StoreError::Unavailable(reason)),
             Health::Dead(reason) => Err(StoreError::Dead(reason)),
         }
+    }
+}
+
+fn tell(health: &Health) {
+    match health {
+        Health::Writable => tracing::info!("the store writes again"),
+        Health::Unavailable(error) => {
+            tracing::warn!(
+                error,
+                "the store cannot write; launches are refused and outcomes wait until it can"
+            );
+        }
+        Health::Dead(error) => tracing::error!(error, "the store will not write again"),
     }
 }
 
