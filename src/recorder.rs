@@ -8,6 +8,7 @@
 
 mod endings;
 mod lane;
+mod pause;
 mod revoke;
 mod run;
 mod waiters;
@@ -55,6 +56,8 @@ struct Inner {
     lanes: BTreeMap<HandlerName, Arc<Lane>>,
     waiters: Waiters,
     endings: Endings,
+    /// Held while a handler is paused or resumed.
+    pausing: tokio::sync::Mutex<()>,
     /// No new launches.
     draining: CancellationToken,
     /// Runs end now.
@@ -131,6 +134,7 @@ impl Recorder {
             lanes,
             waiters: Waiters::default(),
             endings: Endings::default(),
+            pausing: tokio::sync::Mutex::default(),
             draining: CancellationToken::new(),
             aborting: CancellationToken::new(),
             giving_up: CancellationToken::new(),
@@ -200,13 +204,6 @@ impl Recorder {
     #[must_use]
     pub fn lane_counts(&self, handler: &HandlerName) -> Option<LaneCounts> {
         self.lane(handler).map(|lane| lane.counts())
-    }
-
-    /// Starts nothing of a handler any more, or again. Launches are accepted and queued meanwhile. Returns whether
-    /// there is such a handler.
-    #[must_use]
-    pub fn pause(&self, handler: &HandlerName, is_paused: bool) -> bool {
-        self.lane(handler).map(|lane| lane.pause(is_paused)).is_some()
     }
 
     /// Launches a future under an id, unless the id is working or has succeeded. Returns as soon as that is decided
@@ -426,6 +423,7 @@ impl Recorder {
     /// # Errors
     /// [`StoreError`] when one of them could not be settled.
     pub async fn recover(&self) -> Result<RecoveryReport, StoreError> {
+        self.restore_pauses().await?;
         let found = self.inner.store.recover().await?;
         let (mut report, mut cut_off) = (RecoveryReport::default(), Vec::new());
         for claim in found.claims {

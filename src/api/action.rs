@@ -122,19 +122,22 @@ pub(super) async fn pause(
     State(api): State<Arc<Api>>,
     Path(name): Path<String>,
 ) -> Result<Response, Problem> {
-    api.pause(&name, true)
+    api.pause(&name, true).await
 }
 
 pub(super) async fn resume(
     State(api): State<Arc<Api>>,
     Path(name): Path<String>,
 ) -> Result<Response, Problem> {
-    api.pause(&name, false)
+    api.pause(&name, false).await
 }
 
 impl Api {
-    fn pause(&self, name: &str, paused: bool) -> Result<Response, Problem> {
-        let is_known = name.parse::<HandlerName>().is_ok_and(|name| self.recorder.pause(&name, paused));
+    async fn pause(&self, name: &str, paused: bool) -> Result<Response, Problem> {
+        let is_known = match name.parse::<HandlerName>() {
+            Ok(name) => self.recorder.pause(&name, paused).await?,
+            Err(_) => false,
+        };
         if is_known {
             Ok(view::json(StatusCode::OK, &PausedView { name, paused }))
         } else {
