@@ -9,6 +9,7 @@
     reason = "in a test that is how it fails, and what it says"
 )]
 
+mod batch;
 mod cli;
 mod config;
 mod config_refused;
@@ -18,5 +19,6 @@ mod embedded;
 mod handlers;
 mod http;
 mod load;
+mod lookup;
 mod stores;
 mod support;
