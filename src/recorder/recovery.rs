@@ -37,6 +37,7 @@ impl Recorder {
     /// # Errors
     /// [`StoreError`] when one of them could not be settled.
     pub async fn recover(&self) -> Result<RecoveryReport, StoreError> {
+        self.restore_pauses().await?;
         let found = self.inner.store.recover().await?;
         let (mut report, mut cut_off) = (RecoveryReport::default(), Vec::new());
         for claim in found.claims {

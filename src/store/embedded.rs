@@ -35,9 +35,9 @@ use tokio::sync::{oneshot, watch};
 use self::archiver::Archiver;
 use self::folder::Folder;
 use self::reader::Readers;
-use self::writer::{Request, Writer};
+use self::writer::{Answer, Request, Writer};
 use super::table::Table;
-use super::{Counts, Health, Moved, Page, Query, Recovered, Refused, Store, StoreError};
+use super::{Counts, Health, Moved, Note, Page, Query, Recovered, Refused, Store, StoreError};
 use crate::task::{Change, State, Task, TaskId};
 
 /// The limits of an [`EmbeddedStore`].
@@ -147,6 +147,16 @@ impl EmbeddedStore {
         let threads = Arc::new(Mutex::new(Some(threads)));
         Ok(Self { table, requests, readers, health: health.subscribe(), threads })
     }
+
+    /// Asks the writer, and waits for its answer.
+    async fn ask<T>(&self, request: impl FnOnce(Answer<T>) -> Request) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.try_send(request(answer)).map_err(|error| match error {
+            TrySendError::Full(_) => StoreError::Busy,
+            TrySendError::Disconnected(_) => StoreError::Closed,
+        })?;
+        answered.await.unwrap_or(Err(StoreError::Closed))
+    }
 }
 
 impl Threads {
@@ -204,13 +214,7 @@ impl Store for EmbeddedStore {
         {
             return Ok(Moved::Refused(Refused::new(reason, Some(task))));
         }
-        let (answer, answered) = oneshot::channel();
-        let request = Request::Change { id: id.clone(), change, answer };
-        self.requests.try_send(request).map_err(|error| match error {
-            TrySendError::Full(_) => StoreError::Busy,
-            TrySendError::Disconnected(_) => StoreError::Closed,
-        })?;
-        answered.await.unwrap_or(Err(StoreError::Closed))
+        self.ask(|answer| Request::Change { id: id.clone(), change, answer }).await
     }
 
     async fn get(&self, id: &TaskId) -> Result<Option<Arc<Task>>, StoreError> {
@@ -238,6 +242,14 @@ impl Store for EmbeddedStore {
 
     async fn recover(&self) -> Result<Recovered, StoreError> {
         Ok(Recovered::of(&self.table))
+    }
+
+    async fn put_note(&self, key: &str, value: Option<Vec<u8>>) -> Result<(), StoreError> {
+        self.ask(|answer| Request::PutNote { key: key.to_owned(), value, answer }).await
+    }
+
+    async fn notes(&self, prefix: &str) -> Result<Vec<Note>, StoreError> {
+        self.ask(|answer| Request::Notes { prefix: prefix.to_owned(), answer }).await
     }
 
     fn health(&self) -> watch::Receiver<Health> {

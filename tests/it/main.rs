@@ -9,6 +9,7 @@
     reason = "in a test that is how it fails, and what it says"
 )]
 
+mod batch;
 mod cli;
 mod config;
 mod config_policy;
@@ -20,6 +21,7 @@ mod handlers;
 mod http;
 mod laws;
 mod load;
+mod lookup;
 mod policy;
 mod readme;
 mod recovery;

@@ -49,7 +49,11 @@ impl Folder {
     }
 
     pub(super) fn journal(&self) -> Result<Journal, OpenError> {
-        self.database("journal.db", &Journal::schema()).map(Journal::new)
+        let connection = self.database("journal.db", &Journal::schema())?;
+        // Beside the schema, because there are folders that were made before there were notes.
+        let failed = |source| OpenError::Database { path: self.path.join("journal.db"), source };
+        connection.execute_batch(Journal::NOTES).map_err(failed)?;
+        Ok(Journal::new(connection))
     }
 
     pub(super) fn archive(&self) -> Result<Archive, OpenError> {

@@ -18,7 +18,7 @@ use super::journal::{Entry, Journal};
 use super::recovery::Recovered;
 use super::{EmbeddedOptions, Health};
 use crate::store::table::{Move, Table};
-use crate::store::{Moved, Refused, StoreError, stamp};
+use crate::store::{Moved, Note, Refused, StoreError, stamp};
 use crate::task::{Change, Task, TaskId};
 
 /// How long the queue is empty before the writer tidies up.
@@ -29,6 +29,8 @@ const DELETED_IDLE: usize = 10_000;
 
 /// What a change comes to.
 type Decided = Result<Moved, StoreError>;
+/// Where the answer to a request goes.
+pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// What the writer is asked for.
 #[derive(Debug)]
@@ -36,7 +38,17 @@ pub(super) enum Request {
     Change {
         id: TaskId,
         change: Change,
-        answer: oneshot::Sender<Decided>,
+        answer: Answer<Moved>,
+    },
+    /// To be written in a commit of its own.
+    PutNote {
+        key: String,
+        value: Option<Vec<u8>>,
+        answer: Answer<()>,
+    },
+    Notes {
+        prefix: String,
+        answer: Answer<Vec<Note>>,
     },
     /// The archive holds these ids now.
     Archived(Vec<TaskId>),
@@ -66,7 +78,7 @@ struct Batch {
     are_whole: Vec<bool>,
     /// The ids of `moves`, as they will be.
     pending: HashMap<TaskId, Arc<Task>>,
-    answers: Vec<(oneshot::Sender<Decided>, Decided)>,
+    answers: Vec<(Answer<Moved>, Decided)>,
 }
 
 impl Writer {
@@ -138,6 +150,16 @@ impl Writer {
                 batch.answers.push((answer, decided));
                 false
             }
+            Request::PutNote { key, value, answer } => {
+                // An error means that nobody waits any more.
+                let _ = answer.send(self.put_note(&key, value.as_deref()));
+                false
+            }
+            Request::Notes { prefix, answer } => {
+                let found = self.journal.notes(&prefix);
+                let _ = answer.send(found.map_err(|error| StoreError::Unreadable(error.to_string())));
+                false
+            }
             Request::Archived(tasks) => {
                 for id in tasks {
                     self.bury(batch, &id);
@@ -198,10 +220,21 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, moves: &[Move], are_whole: &[bool]) -> Result<(), StoreError> {
-        if let Health::Dead(reason) = &*self.health.borrow() {
-            return Err(StoreError::Dead(reason.clone()));
+    fn put_note(&mut self, key: &str, value: Option<&[u8]>) -> Result<(), StoreError> {
+        self.is_alive()?;
+        let written = self.journal.put_note(key, value);
+        self.note(written)
+    }
+
+    fn is_alive(&self) -> Result<(), StoreError> {
+        match &*self.health.borrow() {
+            Health::Dead(reason) => Err(StoreError::Dead(reason.clone())),
+            Health::Writable | Health::Unavailable(_) => Ok(()),
         }
+    }
+
+    fn write(&mut self, moves: &[Move], are_whole: &[bool]) -> Result<(), StoreError> {
+        self.is_alive()?;
         if moves.is_empty() {
             return Ok(());
         }
