@@ -164,7 +164,7 @@ impl Recorder {
         kind: StartKind,
         place: Option<Place>,
     ) -> Result<Launch, LaunchError> {
-        let _admission = self.admit()?;
+        let admission = self.admit()?;
         let Some(place) = place.or_else(|| lane.reserve()) else {
             // Who would not be launched anyway is told so, however full the queue is.
             let task = self.status(&id).await?;
@@ -177,6 +177,7 @@ impl Recorder {
         let (first_word, heard) = oneshot::channel();
         let run = run::run_in_lane(Arc::clone(&self.inner), Arc::clone(lane), place, id, start, first_word);
         self.inner.runs.spawn(run);
+        drop(admission);
         heard.await.unwrap_or(Err(StoreError::Closed)).map_err(LaunchError::Store)
     }
 
@@ -227,6 +228,7 @@ impl Recorder {
     /// # Errors
     /// [`StoreError`]; the success stands then.
     pub async fn revoke(&self, id: &TaskId) -> Result<Moved, StoreError> {
+        let _admission = self.admit().map_err(|_draining| StoreError::Closed)?;
         let task = self.status(id).await?;
         let lane = task.and_then(|task| self.lane(&task.handler));
         let Some((lane, undo)) = lane.and_then(|lane| Some((lane, lane.spec.undo.clone()?))) else {
@@ -289,7 +291,10 @@ impl Recorder {
         loop {
             let waiter = self.inner.waiters.enter(id);
             let task = self.status(id).await?;
-            if task.as_ref().is_none_or(|task| !task.is_working() && !task.is_revoking()) {
+            // Once the store takes nothing any more it stays as it is.
+            let is_final =
+                matches!(*self.health().borrow(), Health::Dead(_)) || self.inner.giving_up.is_cancelled();
+            if is_final || task.as_ref().is_none_or(|task| !task.is_working() && !task.is_revoking()) {
                 return Ok(task);
             }
             let is_over = match deadline {

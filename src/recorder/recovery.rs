@@ -63,9 +63,12 @@ impl Recorder {
             .try_collect()
             .await?;
         report.launched_again = again.len();
-        for (lane, id) in again {
+        let launches = stream::iter(again).map(|(lane, id)| async move {
             let place = lane.reserve_anyway();
-            let launched = self.start_in_lane(&lane, id, StartKind::Retry, Some(place)).await;
+            self.start_in_lane(&lane, id, StartKind::Retry, Some(place)).await
+        });
+        let mut launches = launches.buffer_unordered(RECOVERED_AT_ONCE);
+        while let Some(launched) = launches.next().await {
             if let Err(LaunchError::Store(error)) = launched {
                 return Err(error);
             }

@@ -88,6 +88,18 @@ pub enum OpenError {
         /// What is known here.
         known: i64,
     },
+    /// One of its files is gone, and with it what had succeeded.
+    #[error(
+        "the data folder {} has lost {missing}; without it ids that succeeded would run again, so bring it back, or \
+         choose an empty folder",
+        path.display()
+    )]
+    Incomplete {
+        /// The folder.
+        path: PathBuf,
+        /// The name of the file.
+        missing: &'static str,
+    },
     /// SQLite cannot read or write one of the files.
     #[error("{} cannot be opened", path.display())]
     Database {

@@ -114,8 +114,8 @@ impl Table {
         (order.success.len() + order.failed.len() + order.absent.len(), order.settled_bytes)
     }
 
-    /// The settled tasks that have been so for longest, oldest first.
-    pub(super) fn oldest_settled(&self, max: usize) -> Vec<Arc<Task>> {
+    /// The settled tasks that have been so for longest, oldest first, and the number of the last change so far.
+    pub(super) fn oldest_settled(&self, max: usize) -> (Vec<Arc<Task>>, u64) {
         let order = self.read();
         let states = [&order.success, &order.failed, &order.absent];
         // A success that is being revoked stays, because it moves on soon.
@@ -124,7 +124,7 @@ impl Table {
         let mut oldest: Vec<_> = oldest.map(Arc::clone).collect();
         oldest.sort_unstable_by_key(|task| task.entered);
         oldest.truncate(max);
-        oldest
+        (oldest, order.seq)
     }
 
     /// Lets go of settled tasks that the archive holds now, except those that have moved on since.
