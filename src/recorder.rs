@@ -6,6 +6,7 @@
 //! Invariant: a run that was started is settled, whatever its work does, unless the process or the store ends first
 //! (tests/it/laws.rs); then [`Recorder::recover`] settles it.
 
+mod bulk;
 mod endings;
 mod lane;
 mod pause;
@@ -28,6 +29,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::bulk::Operations;
 use self::endings::Endings;
 use self::lane::{Lane, Place};
 use self::waiters::Waiters;
@@ -37,6 +39,7 @@ use crate::task::{
     Request, Start, StartKind, Task, TaskId,
 };
 
+pub use self::bulk::{Bulk, BulkAction, BulkError, BulkFailure, BulkState};
 pub use self::lane::{LaneCounts, LaneSpec, Work};
 
 /// How many interrupted runs are settled at once after a crash: enough for whole commits.
@@ -58,6 +61,7 @@ struct Inner {
     endings: Endings,
     /// Held while a handler is paused or resumed.
     pausing: tokio::sync::Mutex<()>,
+    operations: Operations,
     /// No new launches.
     draining: CancellationToken,
     /// Runs end now.
@@ -135,6 +139,7 @@ impl Recorder {
             waiters: Waiters::default(),
             endings: Endings::default(),
             pausing: tokio::sync::Mutex::default(),
+            operations: Operations::default(),
             draining: CancellationToken::new(),
             aborting: CancellationToken::new(),
             giving_up: CancellationToken::new(),
@@ -462,6 +467,7 @@ impl Recorder {
             let change = Change::EndRevoke { revision: task.revision, result: Err(failure) };
             self.inner.store.change(&task.id, change).await?;
         }
+        self.resume_bulks().await?;
         Ok(report)
     }
 

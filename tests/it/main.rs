@@ -10,6 +10,7 @@
 )]
 
 mod batch;
+mod bulk;
 mod cli;
 mod config;
 mod config_refused;
