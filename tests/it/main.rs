@@ -11,6 +11,7 @@
 
 mod batch;
 mod bulk;
+mod bulk_library;
 mod cli;
 mod config;
 mod config_refused;
@@ -21,5 +22,6 @@ mod handlers;
 mod http;
 mod load;
 mod lookup;
+mod notes;
 mod stores;
 mod support;
