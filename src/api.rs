@@ -8,6 +8,7 @@
 //! | `GET /tasks` | `list` |
 //! | `POST /tasks` | `batch` |
 //! | `POST /lookup` | `lookup` |
+//! | `POST /bulk`, `GET /bulk`, `GET /bulk/{op}`, `POST /bulk/{op}/cancel` | `bulk` |
 //! | `GET /stats`, `/handlers`, `/livez`, `/readyz`, `/version` | `service` |
 //!
 //! Invariant: every answer that is not 2xx is `application/problem+json`, also for unknown routes and methods.
@@ -15,6 +16,8 @@
 mod action;
 mod batch;
 mod body;
+mod bulk;
+mod filter;
 mod launch;
 mod list;
 mod lookup;
@@ -64,6 +67,9 @@ pub fn router(api: Api) -> Router {
         .route("/tasks/{id}/cancel", post(action::cancel))
         .route("/tasks/{id}/revoke", post(action::revoke))
         .route("/lookup", post(lookup::lookup))
+        .route("/bulk", get(bulk::list).post(bulk::begin))
+        .route("/bulk/{op}", get(bulk::view))
+        .route("/bulk/{op}/cancel", post(bulk::cancel))
         .route("/handlers/{name}/pause", post(action::pause))
         .route("/handlers/{name}/resume", post(action::resume))
         .route("/stats", get(service::stats))

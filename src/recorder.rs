@@ -6,6 +6,7 @@
 //! Invariant: a run that was started is settled, whatever its work does, unless the process or the store ends first
 //! (tests/it/laws.rs); then [`Recorder::recover`] settles it.
 
+mod bulk;
 mod endings;
 mod in_process;
 mod lane;
@@ -26,12 +27,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use self::bulk::Operations;
 use self::endings::Endings;
 use self::lane::{Lane, Place};
 use self::waiters::Waiters;
 use crate::store::{Counts, Health, Moved, Page, Query, Refused, Store, StoreError};
 use crate::task::{Change, HandlerName, Refusal, Request, Start, StartKind, Task, TaskId};
 
+pub use self::bulk::{Bulk, BulkAction, BulkError, BulkFailure, BulkState};
 pub use self::lane::{LaneCounts, LaneSpec, Work};
 pub use self::recovery::RecoveryReport;
 
@@ -55,6 +58,7 @@ struct Inner {
     endings: Endings,
     /// Held while a handler is paused or resumed.
     pausing: tokio::sync::Mutex<()>,
+    operations: Operations,
     /// No new launches.
     draining: CancellationToken,
     /// Runs end now.
@@ -121,6 +125,7 @@ impl Recorder {
             waiters: Waiters::default(),
             endings: Endings::default(),
             pausing: tokio::sync::Mutex::default(),
+            operations: Operations::default(),
             draining: CancellationToken::new(),
             aborting: CancellationToken::new(),
             giving_up: CancellationToken::new(),

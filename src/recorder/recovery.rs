@@ -79,6 +79,7 @@ impl Recorder {
             let change = Change::EndRevoke { revision: task.revision, result: Err(failure) };
             self.inner.store.change(&task.id, change).await?;
         }
+        self.resume_bulks().await?;
         Ok(report)
     }
 

@@ -10,6 +10,8 @@
 )]
 
 mod batch;
+mod bulk;
+mod bulk_library;
 mod cli;
 mod config;
 mod config_policy;
@@ -22,6 +24,7 @@ mod http;
 mod laws;
 mod load;
 mod lookup;
+mod notes;
 mod policy;
 mod readme;
 mod recovery;

@@ -57,6 +57,16 @@ impl TestServer {
         (self.child, self.base, self.log) = launch(self.folder.path());
     }
 
+    /// Whether it has logged this since its last start.
+    pub(crate) fn logged(&self, text: &str) -> bool {
+        self.log.lock().expect("the log").contains(text)
+    }
+
+    /// Replaces the config for the next start.
+    pub(crate) fn reconfigure(&self, config: &str) {
+        std::fs::write(self.folder.path().join("config.toml"), config).expect("a config file");
+    }
+
     /// Asks it to stop, as `docker stop` does.
     pub(crate) fn terminate(&self) {
         self.signal(Signal::TERM);
