@@ -9,6 +9,7 @@
 //! | `POST /tasks` | `batch` |
 //! | `POST /lookup` | `lookup` |
 //! | `POST /bulk`, `GET /bulk`, `GET /bulk/{op}`, `POST /bulk/{op}/cancel` | `bulk` |
+//! | `GET /events` | `events` |
 //! | `GET /stats`, `/handlers`, `/livez`, `/readyz`, `/version` | `service` |
 //!
 //! Invariant: every answer that is not 2xx is `application/problem+json`, also for unknown routes and methods.
@@ -17,6 +18,7 @@ mod action;
 mod batch;
 mod body;
 mod bulk;
+mod events;
 mod filter;
 mod launch;
 mod list;
@@ -72,6 +74,7 @@ pub fn router(api: Api) -> Router {
         .route("/bulk/{op}/cancel", post(bulk::cancel))
         .route("/handlers/{name}/pause", post(action::pause))
         .route("/handlers/{name}/resume", post(action::resume))
+        .route("/events", get(events::events))
         .route("/stats", get(service::stats))
         .route("/handlers", get(service::handlers))
         .route("/livez", get(service::livez))

@@ -30,6 +30,7 @@ pub use error::{ConfigError, Fault, Hint, Place, Problem};
 pub use source::{Flags, VARIABLE_PREFIX};
 
 use crate::handler::Handler;
+use crate::store::EVENTS_KEPT;
 use effective::Effective;
 use kind::{Choice, Size, Text, Time, Whole};
 use reader::{Reader, Section};
@@ -83,6 +84,8 @@ pub struct StoreConfig {
     pub batch_max: usize,
     /// Most changes that wait for a commit; further ones are refused.
     pub queue_max: usize,
+    /// Most events that are kept for who was away for a moment.
+    pub events_kept: usize,
 }
 
 /// Where tasks are kept.
@@ -188,6 +191,7 @@ impl StoreConfig {
             hot_bytes: section.get("hot_bytes", 128 << 20, &Size(1 << 20..=1 << 40)),
             batch_max: section.get("batch_max", 1024, &Whole(1..=65_536)),
             queue_max: section.get("queue_max", 65_536, &Whole(1..=10_000_000)),
+            events_kept: section.get("events_kept", EVENTS_KEPT, &Whole(1..=10_000_000)),
         };
         section.finish(|key| belongs_elsewhere("store", key));
         config

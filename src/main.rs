@@ -163,7 +163,8 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 async fn open(config: &StoreConfig) -> anyhow::Result<(Arc<dyn Store>, String)> {
     let folder = match &config.path {
         StorePath::Memory => {
-            return Ok((Arc::new(MemoryStore::new()), "memory, forgotten at exit".to_owned()));
+            let store = MemoryStore::with_events_kept(config.events_kept);
+            return Ok((Arc::new(store), "memory, forgotten at exit".to_owned()));
         }
         StorePath::Folder(folder) => folder.clone(),
     };
@@ -173,6 +174,7 @@ async fn open(config: &StoreConfig) -> anyhow::Result<(Arc<dyn Store>, String)> 
         hot_bytes: usize::try_from(config.hot_bytes).unwrap_or(usize::MAX),
         batch_max: config.batch_max,
         queue_max: config.queue_max,
+        events_kept: config.events_kept,
     };
     let store = tokio::task::spawn_blocking(move || EmbeddedStore::open(&folder, &options)).await??;
     Ok((Arc::new(store), name))

@@ -31,7 +31,7 @@ use self::bulk::Operations;
 use self::endings::Endings;
 use self::lane::{Lane, Place};
 use self::waiters::Waiters;
-use crate::store::{Counts, Health, Moved, Page, Query, Refused, Store, StoreError};
+use crate::store::{Counts, Feed, Health, Moved, Page, Query, Refused, Store, StoreError};
 use crate::task::{Change, HandlerName, Refusal, Request, Start, StartKind, Task, TaskId};
 
 pub use self::bulk::{Bulk, BulkAction, BulkError, BulkFailure, BulkState};
@@ -327,6 +327,12 @@ impl Recorder {
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.inner.store.counts()
+    }
+
+    /// The changes of all tasks as they happen. It ends when the recorder has stopped.
+    #[must_use]
+    pub fn events(&self) -> Feed {
+        self.inner.store.events()
     }
 
     /// Figures about what happened since the start.

@@ -6,6 +6,7 @@
 //! Only a store makes a [`Claim`]; settling uses it up.
 
 mod embedded;
+mod feed;
 mod memory;
 mod query;
 mod table;
@@ -22,6 +23,7 @@ use crate::task::{
 };
 
 pub use embedded::{EmbeddedOptions, EmbeddedStore, OpenError};
+pub use feed::{Batch, EVENTS_KEPT, Event, Feed, Gap};
 pub use memory::MemoryStore;
 pub use query::{Filter, Order, Page, Query};
 
@@ -104,6 +106,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Whether it can write, now and whenever that changes.
     fn health(&self) -> watch::Receiver<Health>;
+
+    /// The changes as they happen. What it gives is durable; nothing is given twice or out of order.
+    fn events(&self) -> Feed;
 
     /// Writes what is queued and lets go of the storage. Every later write answers [`StoreError::Closed`].
     async fn close(&self);

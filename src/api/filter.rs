@@ -25,7 +25,7 @@ pub(super) fn filter(params: &Params<'_>) -> Result<Filter, Problem> {
 }
 
 /// A state by our word or by one that is usual elsewhere.
-fn state(word: &str) -> Result<StateName, Problem> {
+pub(super) fn state(word: &str) -> Result<StateName, Problem> {
     match word {
         "working" | "running" => Ok(StateName::Working),
         "success" | "succeeded" | "completed" => Ok(StateName::Success),

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::feed::Feeder;
 use super::{Counts, Moved, Order, Page, Query, Refused, StateCounts, stamp};
 use crate::task::{Change, HandlerName, StateName, Task, TaskId};
 
@@ -17,12 +18,14 @@ pub(super) const EXAMINED_MAX: usize = 10_000;
 
 const STATES: [StateName; 4] = [StateName::Working, StateName::Success, StateName::Failed, StateName::Absent];
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Table {
     records: scc::HashMap<TaskId, Arc<Task>>,
     order: RwLock<Ordered>,
     /// Held while tasks leave memory, and shared by who reads the archive for a page.
     evictions: RwLock<()>,
+    /// Fed while `order` is held for writing.
+    pub(super) feeder: Feeder,
 }
 
 #[derive(Debug, Default)]
@@ -37,8 +40,10 @@ struct Ordered {
     seq: u64,
     /// Every settled task up to here is in the archive, and not here.
     archived_to: u64,
-    /// Bytes of input and output of the settled tasks.
-    settled_bytes: usize,
+    /// How many tasks may go to an archive.
+    movable: usize,
+    /// Bytes of their inputs and outputs.
+    movable_bytes: usize,
 }
 
 /// A change that has happened.
@@ -59,6 +64,16 @@ pub(super) struct Cold {
 }
 
 impl Table {
+    /// An empty one that keeps so many events.
+    pub(super) fn new(events_kept: usize) -> Self {
+        Self {
+            records: scc::HashMap::default(),
+            order: RwLock::default(),
+            evictions: RwLock::default(),
+            feeder: Feeder::new(events_kept),
+        }
+    }
+
     /// The record, also one that is [`StateName::Absent`].
     pub(super) fn get(&self, id: &TaskId) -> Option<Arc<Task>> {
         self.records.read_sync(id, |_, task| Arc::clone(task))
@@ -66,14 +81,13 @@ impl Table {
 
     /// Decides and makes a change at once, for a store that keeps nothing else.
     pub(super) fn change(&self, id: &TaskId, change: Change) -> Moved {
-        let mut order = self.write();
+        let order = self.write();
         let previous = self.get(id);
         let stamp = stamp(order.seq + 1);
         match Task::after(previous.as_deref(), id, change, stamp) {
             Ok(next) => {
                 let next = Arc::new(next);
-                self.replace(&mut order, &Move { previous, next: Arc::clone(&next) });
-                order.seq = stamp.seq;
+                self.show(order, &[Move { previous, next: Arc::clone(&next) }], stamp.seq);
                 Moved::Done(next)
             }
             Err(reason) => Moved::Refused(Refused::new(reason, previous)),
@@ -82,11 +96,28 @@ impl Table {
 
     /// Shows changes that are durable now, in their order; `seq` is the number of the last one.
     pub(super) fn publish(&self, moves: &[Move], seq: u64) {
+        self.show(self.write(), moves, seq);
+    }
+
+    fn show(&self, mut order: RwLockWriteGuard<'_, Ordered>, moves: &[Move], seq: u64) {
+        for one in moves {
+            self.replace(&mut order, one);
+        }
+        order.seq = seq;
+        // Whoever has read an event finds a record that is as new.
+        self.feeder.take(moves, seq + 1 - moves.len() as u64);
+        drop(order);
+        self.feeder.tell();
+    }
+
+    /// Takes in what an earlier process has left; `seq` is the number of its last change.
+    pub(super) fn restore(&self, moves: &[Move], seq: u64) {
         let mut order = self.write();
         for one in moves {
             self.replace(&mut order, one);
         }
         order.seq = seq;
+        self.feeder.start_from(seq);
     }
 
     /// Starts with what an archive holds: its counts, and how far it is complete.
@@ -108,19 +139,19 @@ impl Table {
         order.put(Arc::clone(next));
     }
 
-    /// How many settled tasks are in memory, and the bytes they hold.
-    pub(super) fn settled(&self) -> (usize, usize) {
+    /// How many tasks in memory may go to an archive, and the bytes they hold.
+    pub(super) fn movable(&self) -> (usize, usize) {
         let order = self.read();
-        (order.success.len() + order.failed.len() + order.absent.len(), order.settled_bytes)
+        (order.movable, order.movable_bytes)
     }
 
-    /// The settled tasks that have been so for longest, oldest first, and the number of the last change so far.
-    pub(super) fn oldest_settled(&self, max: usize) -> (Vec<Arc<Task>>, u64) {
+    /// The tasks that may go to an archive and have been settled for longest, oldest first, and the number of the last
+    /// change so far.
+    pub(super) fn oldest_movable(&self, max: usize) -> (Vec<Arc<Task>>, u64) {
         let order = self.read();
         let states = [&order.success, &order.failed, &order.absent];
-        // A success that is being revoked stays, because it moves on soon.
-        let may_go = |task: &&Arc<Task>| !task.is_revoking();
-        let oldest = states.into_iter().flat_map(|tasks| tasks.values().filter(may_go).take(max));
+        let is_movable = |task: &&Arc<Task>| is_movable(task);
+        let oldest = states.into_iter().flat_map(|tasks| tasks.values().filter(is_movable).take(max));
         let mut oldest: Vec<_> = oldest.map(Arc::clone).collect();
         oldest.sort_unstable_by_key(|task| task.entered);
         oldest.truncate(max);
@@ -232,15 +263,17 @@ impl Ordered {
     }
 
     fn put(&mut self, task: Arc<Task>) {
-        if !task.is_working() {
-            self.settled_bytes += task.payload_bytes();
+        if is_movable(&task) {
+            self.movable += 1;
+            self.movable_bytes += task.payload_bytes();
         }
         self.of_mut(task.state_name()).insert(task.entered, task);
     }
 
     fn take(&mut self, task: &Task) {
-        if !task.is_working() {
-            self.settled_bytes -= task.payload_bytes();
+        if is_movable(task) {
+            self.movable -= 1;
+            self.movable_bytes -= task.payload_bytes();
         }
         self.of_mut(task.state_name()).remove(&task.entered);
     }
@@ -295,6 +328,11 @@ impl Ordered {
         page.next = if is_more { last.or(query.after) } else { None };
         page
     }
+}
+
+/// Whether it may go to an archive: it is settled, and nothing of it is under way.
+fn is_movable(task: &Task) -> bool {
+    !task.is_working() && !task.is_revoking()
 }
 
 /// The tasks of one state behind the query's cursor, in its order.

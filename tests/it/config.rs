@@ -86,6 +86,7 @@ fn an_empty_file_gives_the_defaults_and_no_handlers() {
     assert_eq!(config.store.hot_bytes, 128 * 1024 * 1024);
     assert_eq!(config.store.batch_max, 1024);
     assert_eq!(config.store.queue_max, 65_536);
+    assert_eq!(config.store.events_kept, 10_000);
     assert_eq!(config.log.format, LogFormat::Auto);
     assert_eq!(config.log.level, LevelFilter::INFO);
     assert!(config.handlers.is_empty());

@@ -690,6 +690,10 @@ impl Store for Failing {
         self.store.health()
     }
 
+    fn events(&self) -> task_recorder::store::Feed {
+        self.store.events()
+    }
+
     async fn close(&self) {
         self.store.close().await;
     }

@@ -19,6 +19,7 @@ mod config_refused;
 mod conformance;
 mod crash;
 mod embedded;
+mod events;
 mod handlers;
 mod http;
 mod laws;

@@ -4,6 +4,7 @@ pub(crate) mod batch;
 pub(crate) mod client;
 pub(crate) mod receiver;
 pub(crate) mod server;
+pub(crate) mod sse;
 
 use std::time::Duration;
 

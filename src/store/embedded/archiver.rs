@@ -45,7 +45,7 @@ impl Limits {
 
     /// Whether there is a batch to archive.
     pub(super) fn are_passed(self, table: &Table) -> bool {
-        let (tasks, bytes) = table.settled();
+        let (tasks, bytes) = table.movable();
         tasks >= self.tasks + self.batch() || bytes > self.bytes
     }
 }
@@ -88,7 +88,7 @@ impl Archiver {
 
     fn archive_all(&mut self) -> rusqlite::Result<()> {
         while self.limits.are_passed(&self.table) {
-            let (mut batch, seq) = self.table.oldest_settled(self.limits.batch());
+            let (mut batch, seq) = self.table.oldest_movable(self.limits.batch());
             let mut bytes = 0;
             let is_too_much = |task: &Arc<Task>| {
                 bytes += task.payload_bytes();

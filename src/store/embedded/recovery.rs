@@ -80,6 +80,6 @@ pub(super) fn replay(
         moves.push(Move { previous, next: Arc::new(task) });
         recovered.live.insert(id, rows);
     }
-    table.publish(&moves, recovered.seq);
+    table.restore(&moves, recovered.seq);
     Ok(recovered)
 }

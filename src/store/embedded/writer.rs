@@ -68,6 +68,9 @@ pub(super) struct Writer {
     live: HashMap<TaskId, Vec<u64>>,
     /// The rows to delete.
     dead: VecDeque<u64>,
+    /// The row with the last number, if nobody needs it. It stays until there is a later one, so that the next start
+    /// goes on counting from it: readers of events rely on numbers that are never used twice.
+    last_dead: Option<u64>,
     batch_max: usize,
     limits: Limits,
 }
@@ -95,6 +98,7 @@ impl Writer {
         options: &EmbeddedOptions,
     ) -> Self {
         let Recovered { seq, live, dead } = recovered;
+        let (last, dead): (VecDeque<_>, _) = dead.into_iter().partition(|row| *row == seq);
         let limits = Limits::new(options);
         Self {
             journal,
@@ -103,7 +107,8 @@ impl Writer {
             health,
             seq,
             live,
-            dead: dead.into(),
+            dead,
+            last_dead: last.front().copied(),
             batch_max: options.batch_max,
             limits,
         }
@@ -254,6 +259,7 @@ impl Writer {
         self.note(committed)?;
 
         self.dead.drain(..deleted);
+        self.dead.extend(self.last_dead.take());
         for ((one, is_whole), seq) in moves.iter().zip(are_whole).zip(seqs) {
             let rows = self.live.entry(one.next.id.clone()).or_default();
             // Each row is the whole state but for the input, so the one that holds the input and the last are enough.
@@ -293,7 +299,9 @@ impl Writer {
             && !batch.pending.contains_key(id)
             && let Some(rows) = self.live.remove(id)
         {
+            let (last, rows): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| *row == self.seq);
             self.dead.extend(rows);
+            self.last_dead = last.first().copied().or(self.last_dead);
         }
     }
 

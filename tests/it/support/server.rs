@@ -86,6 +86,11 @@ impl TestServer {
     pub(crate) fn wait(&mut self) -> ExitStatus {
         self.child.wait().expect("its end")
     }
+
+    /// What it has logged since its start.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().expect("the log").clone()
+    }
 }
 
 impl Drop for TestServer {
