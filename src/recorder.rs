@@ -6,11 +6,13 @@
 //! Invariant: a run that was started is settled, whatever its work does, unless the process or the store ends first
 //! (tests/it/laws.rs); then [`Recorder::recover`] settles it.
 
+mod bulk;
 mod cancel;
 mod endings;
 mod in_process;
 mod lane;
 mod notices;
+mod pause;
 mod recovery;
 mod revoke;
 mod run;
@@ -27,12 +29,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use self::bulk::Operations;
 use self::endings::Endings;
 use self::lane::{Lane, Place};
 use self::waiters::Waiters;
 use crate::store::{Counts, Feed, Health, Moved, Page, Query, Refused, Store, StoreError};
 use crate::task::{Change, HandlerName, Refusal, Request, Start, StartKind, Task, TaskId};
 
+pub use self::bulk::{Bulk, BulkAction, BulkError, BulkFailure, BulkState};
 pub use self::lane::{LaneCounts, LaneSpec, Work};
 pub use self::notices::NoticeSpec;
 pub use self::recovery::RecoveryReport;
@@ -55,6 +59,9 @@ struct Inner {
     lanes: BTreeMap<HandlerName, Arc<Lane>>,
     waiters: Waiters,
     endings: Endings,
+    /// Held while a handler is paused or resumed.
+    pausing: tokio::sync::Mutex<()>,
+    operations: Operations,
     /// No new launches.
     draining: CancellationToken,
     /// Runs end now.
@@ -128,6 +135,8 @@ impl Recorder {
             lanes,
             waiters: Waiters::default(),
             endings: Endings::default(),
+            pausing: tokio::sync::Mutex::default(),
+            operations: Operations::default(),
             draining: CancellationToken::new(),
             aborting: CancellationToken::new(),
             giving_up: CancellationToken::new(),
@@ -174,7 +183,7 @@ impl Recorder {
         kind: StartKind,
         place: Option<Place>,
     ) -> Result<Launch, LaunchError> {
-        let _admission = self.admit()?;
+        let admission = self.admit()?;
         let Some(place) = place.or_else(|| lane.reserve()) else {
             // Who would not be launched anyway is told so, however full the queue is.
             let task = self.status(&id).await?;
@@ -187,6 +196,7 @@ impl Recorder {
         let (first_word, heard) = oneshot::channel();
         let run = run::run_in_lane(Arc::clone(&self.inner), Arc::clone(lane), place, id, start, first_word);
         self.inner.runs.spawn(run);
+        drop(admission);
         heard.await.unwrap_or(Err(StoreError::Closed)).map_err(LaunchError::Store)
     }
 
@@ -206,19 +216,13 @@ impl Recorder {
         self.lane(handler).map(|lane| lane.counts())
     }
 
-    /// Starts nothing of a handler any more, or again. Launches are accepted and queued meanwhile. Returns whether
-    /// there is such a handler.
-    #[must_use]
-    pub fn pause(&self, handler: &HandlerName, is_paused: bool) -> bool {
-        self.lane(handler).map(|lane| lane.pause(is_paused)).is_some()
-    }
-
     /// Undoes a success; the id is not found afterwards. With an action of its handler the record is `revoking` until
     /// the action has ended, and the success stands where it fails. Of many at the same moment one is `Done`.
     ///
     /// # Errors
     /// [`StoreError`]; the success stands then.
     pub async fn revoke(&self, id: &TaskId) -> Result<Moved, StoreError> {
+        let _admission = self.admit().map_err(|_draining| StoreError::Closed)?;
         let task = self.status(id).await?;
         let lane = task.and_then(|task| self.lane(&task.handler));
         let Some((lane, undo)) = lane.and_then(|lane| Some((lane, lane.spec.undo.clone()?))) else {
@@ -281,7 +285,10 @@ impl Recorder {
         loop {
             let waiter = self.inner.waiters.enter(id);
             let task = self.status(id).await?;
-            if task.as_ref().is_none_or(|task| !task.is_working() && !task.is_revoking()) {
+            // Once the store takes nothing any more it stays as it is.
+            let is_final =
+                matches!(*self.health().borrow(), Health::Dead(_)) || self.inner.giving_up.is_cancelled();
+            if is_final || task.as_ref().is_none_or(|task| !task.is_working() && !task.is_revoking()) {
                 return Ok(task);
             }
             let is_over = match deadline {

@@ -126,7 +126,8 @@ pub struct Attempt {
 }
 
 /// The name of a state, without what belongs to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StateName {
     /// See [`State::Working`].
     Working,
@@ -135,6 +136,7 @@ pub enum StateName {
     /// See [`State::Failed`].
     Failed,
     /// See [`State::Absent`].
+    #[serde(rename = "not_found")]
     Absent,
 }
 

@@ -18,7 +18,7 @@ use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
 use super::Api;
-use super::list::state;
+use super::filter::state;
 use super::params::Params;
 use super::problem::Problem;
 use super::view::EventView;

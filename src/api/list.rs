@@ -12,12 +12,13 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Api;
+use super::filter::filter;
 use super::params::Params;
 use super::problem::Problem;
 use super::view::{self, ListedView};
 use crate::recorder::Recorder;
-use crate::store::{Filter, Order, Page, Query, StoreError};
-use crate::task::{ErrorKind, StateName, Task, TaskId};
+use crate::store::{Order, Page, Query, StoreError};
+use crate::task::{HandlerName, Task};
 
 const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 1_000;
@@ -49,12 +50,24 @@ pub(super) async fn list(
     let order = order(&params)?;
     let query =
         Query { filter: filter(&params)?, order, after: cursor(&params, order)?, limit: LIMIT_DEFAULT };
+    if let Some(handler) = &query.filter.handler {
+        api.known(handler)?;
+    }
     if format != Format::Json {
         return Ok(streamed(api.recorder.clone(), query, limit, format));
     }
     let query = Query { limit: limit.unwrap_or(LIMIT_DEFAULT), ..query };
     let page = api.recorder.list(&query).await?;
     Ok(paged(&uri, &page, order))
+}
+
+impl Api {
+    /// Refuses a name that is not configured and that no task has: an empty list would look as if all were well.
+    fn known(&self, handler: &HandlerName) -> Result<(), Problem> {
+        let is_known = self.handlers.get(handler.as_str()).is_some()
+            || self.recorder.counts().by_handler.contains_key(handler);
+        if is_known { Ok(()) } else { Err(self.unknown_handler(handler.as_str())) }
+    }
 }
 
 fn paged(uri: &Uri, page: &Page, order: Order) -> Response {
@@ -83,7 +96,9 @@ fn streamed(recorder: Recorder, mut query: Query, limit: Option<usize>, format: 
     let lines = stream::try_unfold(Some((recorder, query, left)), move |rest| async move {
         let Some((recorder, mut query, left)) = rest else { return Ok::<_, StoreError>(None) };
         query.limit = left.min(LIMIT_MAX);
-        let page = recorder.list(&query).await?;
+        // The client sees only that the stream breaks off.
+        let page =
+            recorder.list(&query).await.inspect_err(|error| tracing::warn!(%error, "list broken off"))?;
         let left = left - page.tasks.len();
         query.after = page.next;
         let rest = page.next.filter(|_| left > 0).map(|_| (recorder, query, left));
@@ -135,54 +150,6 @@ impl Format {
             lines.push(b'\n');
         }
         lines.into()
-    }
-}
-
-fn filter(params: &Params<'_>) -> Result<Filter, Problem> {
-    let states = params.all("state").map(state).collect::<Result<_, _>>()?;
-    let time = "a time such as 2026-01-31T12:00:00Z (RFC 3339)";
-    Ok(Filter {
-        states,
-        handler: params.parsed("handler", "the name of a handler")?,
-        prefix: prefix(params)?,
-        error_kind: error_kind(params)?,
-        in_doubt: params.parsed("in_doubt", "true or false")?,
-        since: params.parsed("since", time)?,
-        until: params.parsed("until", time)?,
-    })
-}
-
-/// A state by our word or by one that is usual elsewhere.
-pub(super) fn state(word: &str) -> Result<StateName, Problem> {
-    match word {
-        "working" | "running" => Ok(StateName::Working),
-        "success" | "succeeded" | "completed" => Ok(StateName::Success),
-        "failed" | "error" => Ok(StateName::Failed),
-        _ => Err(Problem::invalid_parameter(format!(
-            "state={word:?} is not a state; there are working, success and failed."
-        ))),
-    }
-}
-
-fn prefix(params: &Params<'_>) -> Result<Option<String>, Problem> {
-    let Some(text) = params.one("prefix")?.filter(|text| !text.is_empty()) else { return Ok(None) };
-    // With one more character, so that "." may begin an id.
-    match format!("{text}x").parse::<TaskId>() {
-        Ok(_) => Ok(Some(text.to_owned())),
-        Err(_) if text.len() == crate::task::TASK_ID_BYTES_MAX => Ok(Some(text.to_owned())),
-        Err(why) => Err(Problem::invalid_parameter(format!("No id begins with prefix={text:?}: {why}."))),
-    }
-}
-
-fn error_kind(params: &Params<'_>) -> Result<Option<ErrorKind>, Problem> {
-    let Some(word) = params.one("error_kind")? else { return Ok(None) };
-    match ErrorKind::ALL.iter().find(|kind| kind.as_str() == word) {
-        Some(kind) => Ok(Some(*kind)),
-        None => {
-            let words: Vec<_> = ErrorKind::ALL.iter().map(|kind| kind.as_str()).collect();
-            let known = words.join(", ");
-            Err(Problem::invalid_parameter(format!("error_kind={word:?} is unknown; there are {known}.")))
-        }
     }
 }
 

@@ -124,7 +124,7 @@ struct AttemptView<'a> {
 }
 
 /// RFC 3339 in UTC with microseconds.
-struct Time(Timestamp);
+pub(super) struct Time(pub(super) Timestamp);
 
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

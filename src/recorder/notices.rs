@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use super::Inner;
 use super::lane::{Lane, Work};
+use super::recovery::BUSY_PAUSE;
 use crate::store::StoreError;
 use crate::task::{Change, ErrorKind, Failure, HandlerName, Outcome, Retry, Task, TaskId};
 
@@ -190,12 +191,22 @@ impl Inner {
             self.enqueue_notice(task);
         }
         let mut ended = stream::iter(unwanted)
-            .map(async |task| self.store.change(&task.id, Change::EndNotice { run: task.run }).await)
+            .map(async |task| self.end_notice(&task).await)
             .buffer_unordered(ENDED_AT_ONCE);
-        while let Some(moved) = ended.next().await {
-            moved?;
+        while let Some(ended) = ended.next().await {
+            ended?;
         }
         Ok(())
+    }
+
+    async fn end_notice(&self, task: &Task) -> Result<(), StoreError> {
+        loop {
+            match self.store.change(&task.id, Change::EndNotice { run: task.run }).await {
+                Ok(_) => return Ok(()),
+                Err(StoreError::Busy) => tokio::time::sleep(BUSY_PAUSE).await,
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// One attempt. Returns what is left to do, and after which pause.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::lane::Lane;
 use super::{LaunchError, Recorder};
@@ -15,6 +15,8 @@ use crate::task::{Attempt, Change, ErrorKind, Failure, OnCrash, Phase, StartKind
 
 /// How many interrupted runs are settled at once: enough for whole commits.
 const RECOVERED_AT_ONCE: usize = 1_024;
+/// How long one of them waits where they are more than the store takes at once.
+pub(super) const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 /// What [`Recorder::recover`] has found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,6 +37,7 @@ impl Recorder {
     /// # Errors
     /// [`StoreError`] when one of them could not be settled.
     pub async fn recover(&self) -> Result<RecoveryReport, StoreError> {
+        self.restore_pauses().await?;
         let found = self.inner.store.recover().await?;
         let (mut report, mut cut_off) = (RecoveryReport::default(), Vec::new());
         for claim in found.claims {
@@ -60,9 +63,12 @@ impl Recorder {
             .try_collect()
             .await?;
         report.launched_again = again.len();
-        for (lane, id) in again {
+        let launches = stream::iter(again).map(|(lane, id)| async move {
             let place = lane.reserve_anyway();
-            let launched = self.start_in_lane(&lane, id, StartKind::Retry, Some(place)).await;
+            self.start_in_lane(&lane, id, StartKind::Retry, Some(place)).await
+        });
+        let mut launches = launches.buffer_unordered(RECOVERED_AT_ONCE);
+        while let Some(launched) = launches.next().await {
             if let Err(LaunchError::Store(error)) = launched {
                 return Err(error);
             }
@@ -74,11 +80,12 @@ impl Recorder {
             self.inner.store.change(&task.id, change).await?;
         }
         self.inner.resume_notices(found.notices).await?;
+        self.resume_bulks().await?;
         Ok(report)
     }
 
     /// Settles a run that a process has left. Returns what is to be launched again.
-    async fn interrupt(&self, claim: Claim) -> Result<Option<(Arc<Lane>, TaskId)>, StoreError> {
+    async fn interrupt(&self, mut claim: Claim) -> Result<Option<(Arc<Lane>, TaskId)>, StoreError> {
         let task = Arc::clone(claim.task());
         let failure = match task.phase() {
             Some(Phase::Queued | Phase::BackingOff { .. }) => Failure::without_effect(
@@ -101,11 +108,17 @@ impl Recorder {
             code: None,
             failure: Some(failure),
         };
+        claim = claim.with_notice(self.inner.wants_notice(&task.handler, true));
+        let settled = loop {
+            match self.inner.store.settle(claim, attempt.clone(), None).await {
+                Ok(settled) => break settled,
+                Err(unsettled) if unsettled.error == StoreError::Busy => claim = unsettled.claim,
+                Err(unsettled) => return Err(unsettled.error),
+            }
+            sleep(BUSY_PAUSE).await;
+        };
         let is_again = |lane: &&Arc<Lane>| lane.spec.policy.on_crash == OnCrash::Retry;
         let lane = self.lane(&task.handler).filter(is_again).filter(|_| task.phase() == Some(Phase::Running));
-        let claim = claim.with_notice(self.inner.wants_notice(&task.handler, true));
-        let settled = self.inner.store.settle(claim, attempt, None).await;
-        let settled = settled.map_err(|unsettled| unsettled.error)?;
         // What is launched again has not come to its end; the launch drops the notice.
         if let Moved::Done(task) = settled
             && lane.is_none()

@@ -145,8 +145,8 @@ impl Table {
         (order.at_rest, order.bytes_at_rest)
     }
 
-    /// The tasks at rest that have been settled for longest, oldest first.
-    pub(super) fn oldest_at_rest(&self, max: usize) -> Vec<Arc<Task>> {
+    /// The tasks at rest that have been settled for longest, oldest first, and the number of the last change so far.
+    pub(super) fn oldest_at_rest(&self, max: usize) -> (Vec<Arc<Task>>, u64) {
         let order = self.read();
         let states = [&order.success, &order.failed, &order.absent];
         let at_rest = |task: &&Arc<Task>| task.is_at_rest();
@@ -154,7 +154,7 @@ impl Table {
         let mut oldest: Vec<_> = oldest.map(Arc::clone).collect();
         oldest.sort_unstable_by_key(|task| task.entered);
         oldest.truncate(max);
-        oldest
+        (oldest, order.seq)
     }
 
     /// Lets go of settled tasks that the archive holds now, except those that have moved on since.

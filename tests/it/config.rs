@@ -111,8 +111,12 @@ fn the_shipped_file_gives_exactly_the_defaults() {
     let bare = good(
         "[handlers.echo]\ntype = \"command\"\ndefault = true\ncommand = [\"cat\"]\n\
          [handlers.echo.revoke]\ncommand = [\"cat\"]\n\
+         [handlers.echo.on_success]\nurl = \"https://shop.example/reports/{id}\"\n\
+         [handlers.echo.on_failure]\nurl = \"https://shop.example/reports/{id}/failed\"\n\
          [handlers.charge]\ntype = \"webhook\"\nurl = \"https://pay.example/charges/{id}\"\n\
-         [handlers.charge.revoke]\nurl = \"https://pay.example/charges/{id}/refund\"",
+         [handlers.charge.revoke]\nurl = \"https://pay.example/charges/{id}/refund\"\n\
+         [handlers.charge.on_success]\nurl = \"https://shop.example/charges/{id}\"\n\
+         [handlers.charge.on_failure]\nurl = \"https://shop.example/charges/{id}/failed\"",
     );
     assert_eq!(in_full.to_toml(), bare.to_toml());
 }

@@ -678,6 +678,14 @@ impl Store for Failing {
         self.store.recover().await
     }
 
+    async fn put_note(&self, key: &str, value: Option<Vec<u8>>) -> Result<(), StoreError> {
+        self.store.put_note(key, value).await
+    }
+
+    async fn notes(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.store.notes(prefix).await
+    }
+
     fn health(&self) -> tokio::sync::watch::Receiver<task_recorder::store::Health> {
         self.store.health()
     }

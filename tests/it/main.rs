@@ -9,6 +9,9 @@
     reason = "in a test that is how it fails, and what it says"
 )]
 
+mod batch;
+mod bulk;
+mod bulk_library;
 mod cli;
 mod config;
 mod config_policy;
@@ -21,8 +24,11 @@ mod handlers;
 mod http;
 mod laws;
 mod load;
+mod lookup;
+mod notes;
 mod policy;
 mod readme;
+mod recovery;
 mod stores;
 mod support;
 mod tidy;

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::archive::Archive;
-use super::writer::{Request, health_after};
+use super::writer::{BATCH_BYTES_MAX, Request, health_after};
 use super::{EmbeddedOptions, Health};
 use crate::store::table::Table;
+use crate::task::Task;
 
 /// The most tasks in one batch: its commit shares the disk with the journal's.
 const BATCH_MAX: usize = 500;
@@ -87,10 +88,18 @@ impl Archiver {
 
     fn archive_all(&mut self) -> rusqlite::Result<()> {
         while self.limits.are_passed(&self.table) {
-            let batch = self.table.oldest_at_rest(self.limits.batch());
+            let (mut batch, seq) = self.table.oldest_at_rest(self.limits.batch());
+            let mut bytes = 0;
+            let is_too_much = |task: &Arc<Task>| {
+                bytes += task.payload_bytes();
+                bytes > BATCH_BYTES_MAX
+            };
+            // One goes in any case, however large it is.
+            let fitting = batch.iter().position(is_too_much).unwrap_or(batch.len());
+            batch.truncate(fitting.max(1));
             let Some(last) = batch.last() else { return Ok(()) };
             let archived_to = last.entered;
-            self.archive.add(&batch, archived_to)?;
+            self.archive.add(&batch, archived_to, seq)?;
             self.table.evict(&batch, archived_to);
             let archived = batch.iter().map(|task| task.id.clone()).collect();
             if self.writer.send(Request::Archived(archived)).is_err() {

@@ -49,7 +49,17 @@ impl Folder {
     }
 
     pub(super) fn journal(&self) -> Result<Journal, OpenError> {
-        self.database("journal.db", &Journal::schema()).map(Journal::new)
+        // The journal is made first, so an archive that stands alone has lost it, and with it what happened last.
+        let (journal, archive) = (self.path.join("journal.db"), self.path.join("archive.db"));
+        if archive.exists() && !journal.exists() {
+            return Err(OpenError::Incomplete { path: self.path.clone(), missing: "journal.db" });
+        }
+        let journal = self.database("journal.db", &Journal::schema()).map(Journal::new)?;
+        let failed = |source| OpenError::Database { path: self.path.join("journal.db"), source };
+        if !archive.exists() && !journal.is_empty().map_err(failed)? {
+            return Err(OpenError::Incomplete { path: self.path.clone(), missing: "archive.db" });
+        }
+        Ok(journal)
     }
 
     pub(super) fn archive(&self) -> Result<Archive, OpenError> {
@@ -81,6 +91,10 @@ impl Folder {
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;",
             )
             .map_err(failed)?;
+        if connection.is_readonly("main").map_err(failed)? {
+            let source = io::Error::new(io::ErrorKind::PermissionDenied, format!("{name} is read-only"));
+            return Err(OpenError::NotUsable { path: self.path.clone(), source });
+        }
         if found == 0 {
             let setup = format!(
                 "BEGIN IMMEDIATE; {schema} PRAGMA application_id = {APPLICATION_ID}; \

@@ -18,9 +18,11 @@ use super::journal::{Entry, Journal};
 use super::recovery::Recovered;
 use super::{EmbeddedOptions, Health};
 use crate::store::table::{Move, Table};
-use crate::store::{Moved, Refused, StoreError, stamp};
+use crate::store::{Moved, Note, Refused, StoreError, stamp};
 use crate::task::{Change, Task, TaskId};
 
+/// So many bytes of inputs and outputs end a batch.
+pub(super) const BATCH_BYTES_MAX: usize = 8 << 20;
 /// How long the queue is empty before the writer tidies up.
 const IDLE: Duration = Duration::from_millis(100);
 /// The most rows deleted by one commit besides twice what it appends, and when idle.
@@ -29,6 +31,8 @@ const DELETED_IDLE: usize = 10_000;
 
 /// What a change comes to.
 type Decided = Result<Moved, StoreError>;
+/// Where the answer to a request goes.
+pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// What the writer is asked for.
 #[derive(Debug)]
@@ -36,7 +40,17 @@ pub(super) enum Request {
     Change {
         id: TaskId,
         change: Change,
-        answer: oneshot::Sender<Decided>,
+        answer: Answer<Moved>,
+    },
+    /// To be written in a commit of its own.
+    PutNote {
+        key: String,
+        value: Option<Vec<u8>>,
+        answer: Answer<()>,
+    },
+    Notes {
+        prefix: String,
+        answer: Answer<Vec<Note>>,
     },
     /// The archive holds these ids now.
     Archived(Vec<TaskId>),
@@ -54,9 +68,6 @@ pub(super) struct Writer {
     live: HashMap<TaskId, Vec<u64>>,
     /// The rows to delete.
     dead: VecDeque<u64>,
-    /// The row with the last number, if nobody needs it. It stays until there is a later one, so that the next start
-    /// goes on counting from it: readers of events rely on numbers that are never used twice.
-    last_dead: Option<u64>,
     batch_max: usize,
     limits: Limits,
 }
@@ -65,11 +76,13 @@ pub(super) struct Writer {
 #[derive(Debug, Default)]
 struct Batch {
     moves: Vec<Move>,
+    /// Of the inputs and outputs of `moves`.
+    bytes: usize,
     /// Beside `moves`: whether the row stands for itself.
     are_whole: Vec<bool>,
     /// The ids of `moves`, as they will be.
     pending: HashMap<TaskId, Arc<Task>>,
-    answers: Vec<(oneshot::Sender<Decided>, Decided)>,
+    answers: Vec<(Answer<Moved>, Decided)>,
 }
 
 impl Writer {
@@ -82,7 +95,6 @@ impl Writer {
         options: &EmbeddedOptions,
     ) -> Self {
         let Recovered { seq, live, dead } = recovered;
-        let (last, dead): (VecDeque<_>, _) = dead.into_iter().partition(|row| *row == seq);
         let limits = Limits::new(options);
         Self {
             journal,
@@ -91,8 +103,7 @@ impl Writer {
             health,
             seq,
             live,
-            dead,
-            last_dead: last.front().copied(),
+            dead: dead.into(),
             batch_max: options.batch_max,
             limits,
         }
@@ -111,7 +122,7 @@ impl Writer {
             };
             let mut batch = Batch::default();
             let mut is_closing = self.take(&mut batch, first);
-            while !is_closing && batch.answers.len() < self.batch_max {
+            while !is_closing && batch.answers.len() < self.batch_max && batch.bytes < BATCH_BYTES_MAX {
                 let Ok(request) = queue.try_recv() else { break };
                 is_closing = self.take(&mut batch, request);
             }
@@ -143,6 +154,16 @@ impl Writer {
                 batch.answers.push((answer, decided));
                 false
             }
+            Request::PutNote { key, value, answer } => {
+                // An error means that nobody waits any more.
+                let _ = answer.send(self.put_note(&key, value.as_deref()));
+                false
+            }
+            Request::Notes { prefix, answer } => {
+                let found = self.journal.notes(&prefix);
+                let _ = answer.send(found.map_err(|error| StoreError::Unreadable(error.to_string())));
+                false
+            }
             Request::Archived(tasks) => {
                 for id in tasks {
                     self.bury(batch, &id);
@@ -172,6 +193,7 @@ impl Writer {
                 // The row of a task that comes from the archive is the first in the journal.
                 let is_first = !self.live.contains_key(id) && !batch.pending.contains_key(id);
                 batch.are_whole.push(brings_input || is_first || next.input.bytes.is_empty());
+                batch.bytes += next.payload_bytes();
                 batch.pending.insert(next.id.clone(), Arc::clone(&next));
                 batch.moves.push(Move { previous, next: Arc::clone(&next) });
                 Ok(Moved::Done(next))
@@ -181,7 +203,7 @@ impl Writer {
     }
 
     fn commit(&mut self, batch: Batch) {
-        let Batch { moves, are_whole, answers, pending: _ } = batch;
+        let Batch { moves, are_whole, answers, .. } = batch;
         match self.write(&moves, &are_whole) {
             Ok(()) => {
                 self.table.publish(&moves, self.seq);
@@ -203,10 +225,21 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, moves: &[Move], are_whole: &[bool]) -> Result<(), StoreError> {
-        if let Health::Dead(reason) = &*self.health.borrow() {
-            return Err(StoreError::Dead(reason.clone()));
+    fn put_note(&mut self, key: &str, value: Option<&[u8]>) -> Result<(), StoreError> {
+        self.is_alive()?;
+        let written = self.journal.put_note(key, value);
+        self.note(written)
+    }
+
+    fn is_alive(&self) -> Result<(), StoreError> {
+        match &*self.health.borrow() {
+            Health::Dead(reason) => Err(StoreError::Dead(reason.clone())),
+            Health::Writable | Health::Unavailable(_) => Ok(()),
         }
+    }
+
+    fn write(&mut self, moves: &[Move], are_whole: &[bool]) -> Result<(), StoreError> {
+        self.is_alive()?;
         if moves.is_empty() {
             return Ok(());
         }
@@ -221,7 +254,6 @@ impl Writer {
         self.note(committed)?;
 
         self.dead.drain(..deleted);
-        self.dead.extend(self.last_dead.take());
         for ((one, is_whole), seq) in moves.iter().zip(are_whole).zip(seqs) {
             let rows = self.live.entry(one.next.id.clone()).or_default();
             // Each row is the whole state but for the input, so the one that holds the input and the last are enough.
@@ -261,9 +293,7 @@ impl Writer {
             && !batch.pending.contains_key(id)
             && let Some(rows) = self.live.remove(id)
         {
-            let (last, rows): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| *row == self.seq);
             self.dead.extend(rows);
-            self.last_dead = last.first().copied().or(self.last_dead);
         }
     }
 
@@ -274,7 +304,7 @@ impl Writer {
             // The archiver may have found meanwhile that the disk is dead, and that is final.
             let is_change = *now != health && !matches!(now, Health::Dead(_));
             if is_change {
-                tracing::warn!(before = ?now, now = ?health, "the store's health has changed");
+                tell(&health);
                 *now = health.clone();
             }
             is_change
@@ -284,6 +314,19 @@ impl Writer {
             Health::Unavailable(reason) => Err(StoreError::Unavailable(reason)),
             Health::Dead(reason) => Err(StoreError::Dead(reason)),
         }
+    }
+}
+
+fn tell(health: &Health) {
+    match health {
+        Health::Writable => tracing::info!("the store writes again"),
+        Health::Unavailable(error) => {
+            tracing::warn!(
+                error,
+                "the store cannot write; launches are refused and outcomes wait until it can"
+            );
+        }
+        Health::Dead(error) => tracing::error!(error, "the store will not write again"),
     }
 }
 

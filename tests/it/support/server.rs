@@ -40,6 +40,11 @@ impl TestServer {
         Client::new(&self.base)
     }
 
+    /// The id of the process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("a process to kill");
@@ -50,6 +55,16 @@ impl TestServer {
     pub(crate) fn restart(&mut self) {
         assert!(self.child.try_wait().expect("its state").is_some(), "it still runs");
         (self.child, self.base, self.log) = launch(self.folder.path());
+    }
+
+    /// Whether it has logged this since its last start.
+    pub(crate) fn logged(&self, text: &str) -> bool {
+        self.log.lock().expect("the log").contains(text)
+    }
+
+    /// Replaces the config for the next start.
+    pub(crate) fn reconfigure(&self, config: &str) {
+        std::fs::write(self.folder.path().join("config.toml"), config).expect("a config file");
     }
 
     /// Asks it to stop, as `docker stop` does.
