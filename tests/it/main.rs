@@ -26,6 +26,7 @@ mod laws;
 mod load;
 mod lookup;
 mod notes;
+mod notices;
 mod policy;
 mod readme;
 mod recovery;
