@@ -32,7 +32,7 @@ pub struct Task {
     pub handler: HandlerName,
     /// How often it was launched; the number of the present run, and its fence.
     pub run: u32,
-    /// Grows with every change of the record.
+    /// Grows with every change of the record that callers see.
     pub revision: u64,
     /// How often a success of this id was revoked.
     pub revoked: u32,

@@ -8,6 +8,8 @@
 //! | success revoking | -       | -       | -               | -                 | -                  | absent, success  | -      |
 //! | failed           | working | working | -               | -                 | -                  | -                | absent |
 //!
+//! `EndNotice` changes no state and no revision: it takes back that a notice is due, as a relaunch, a revoke and a forget do.
+//!
 //! Invariant: nothing leaves `Success` but a revoke, and nothing is `Working` twice (tests/it/walk.rs).
 
 use jiff::Timestamp;

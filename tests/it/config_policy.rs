@@ -274,6 +274,42 @@ fn each_mistake_in_a_revoke_action_is_told_with_its_line_and_what_would_be_right
 }
 
 #[test]
+fn notices_are_webhooks_of_their_own() {
+    for handler in [command, webhook] {
+        let config = good(&handler(
+            "on_success = { url = \"https://a.example/{id}\" }\n[handlers.a.on_failure]\n\
+             url = \"https://a.example/{id}/{attempt}\"\nmethod = \"PUT\"\nheaders = { x-key = \"hush\" }\n\
+             timeout = \"5s\"\nsuccess = [204]",
+        ));
+        let only = only(&config);
+        let (success, failure) = (only.on_success.as_ref().unwrap(), only.on_failure.as_ref().unwrap());
+        assert_eq!(success.settings().url.as_str(), "https://a.example/{id}");
+        assert_eq!((success.settings().method.as_str(), success.settings().timeout.as_secs()), ("POST", 30));
+        assert_eq!((failure.settings().method.as_str(), failure.settings().timeout.as_secs()), ("PUT", 5));
+        assert_eq!(failure.settings().success, [204..=204]);
+        let printed = config.to_toml();
+        assert!(
+            printed.contains("[handlers.a.on_failure]\nurl = ") && !printed.contains("hush"),
+            "{printed}"
+        );
+        let again = Written::new(&printed).load(&[]).unwrap();
+        assert_eq!(again.to_toml(), printed);
+    }
+    let of = |rest: &str| webhook(&format!("[handlers.a.on_success]\n{rest}"));
+    each_is_told(&[
+        (of(""), "4:13", &["[handlers.a.on_success] has no `url`", "https URL"]),
+        (of("url = \"https://a.example\"\nmethd = \"PUT\""), "6:1", &["did you mean `method`?"]),
+        (of("url = \"https://a.example\"\nretry = 1"), "6:1", &["`retry`", "[handlers.a.on_success]"]),
+        (
+            of("url = \"https://a.example\"\nheaders = { task-event = \"x\" }"),
+            "6:26",
+            &["belongs to the call itself"],
+        ),
+        (webhook("on_failure = \"https://a.example\""), "4:14", &["[handlers.a.on_failure]"]),
+    ]);
+}
+
+#[test]
 fn a_handler_of_an_unknown_type_is_told_once_with_its_revoke_action() {
     let rest = "url = 1\n[handlers.a.retry]\n[handlers.a.revoke]\nurl = 1\ncommand = 1\n";
     let found = problems(&Written::new(format!("[handlers.a]\ntype = \"job\"\n{rest}")));

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use task_recorder::recorder::{LaneSpec, Launch, NoticeSpec, Recorder, Work};
-use task_recorder::store::Store;
+use task_recorder::store::{Filter, Order, Store};
 use task_recorder::task::{
     Change, ErrorKind, Failure, Input, OnCrash, Outcome, Policy, Refusal, Request, Retry, StateName, Task,
 };
 
 use crate::stores::{
-    Kind, Moves as _, RETRY, attempt, claim, done, failure, handler, id, launch, refused, run, started,
-    success,
+    Kind, Moves as _, RETRY, attempt, claim, done, failure, handler, id, launch, list_all, query, refused,
+    run, started, success,
 };
 use crate::support::receiver::{Answer, Behaviour, Call, Receiver};
 use crate::support::server::TestServer;
@@ -82,6 +82,9 @@ async fn a_notice_that_is_due_outlives_the_process_however_little_stays_in_memor
             run_with_notice(&*store, &format!("due-{number}"), outcome).await;
             run(&*store, &id(&format!("other-{number}")), success()).await;
         }
+        let listed = list_all(&*store, query(Filter::default(), Order::Ascending, 7)).await;
+        assert_eq!(listed.len(), 40, "{kind:?}: they are listed");
+        assert!(listed.windows(2).all(|pair| pair[0].entered < pair[1].entered), "{kind:?}: in order");
         let store = store.reopen().await;
         let due = store.recover().await.unwrap().notices;
         let names: Vec<_> = due.iter().map(|task| task.id.to_string()).collect();
