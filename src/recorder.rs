@@ -422,8 +422,8 @@ impl Recorder {
     }
 
     /// Takes over what a process left when it ended. Runs that were under way are failed, `interrupted`, in doubt, and
-    /// launched again where the policy of their handler says so; tasks that were queued or backing off go on. To be
-    /// called once, before anything is launched.
+    /// launched again where the policy of their handler says so; tasks that were queued or backing off go on, and so do
+    /// bulk operations; handlers that were paused are. To be called once, before anything is launched.
     ///
     /// # Errors
     /// [`StoreError`] when one of them could not be settled.
