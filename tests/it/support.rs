@@ -45,5 +45,6 @@ pub(crate) fn task(id: &str, media_type: Option<&str>, input: impl Into<Bytes>) 
         input: Input::new(media_type.map(str::to_owned), input.into()),
         attempts: Vec::new(),
         keys: Vec::new(),
+        details_dropped: false,
     }
 }

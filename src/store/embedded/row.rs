@@ -34,6 +34,8 @@ struct Detail<'a> {
     working: Option<Working>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     undo: Option<Cow<'a, Undo>>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    details_dropped: bool,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -55,6 +57,7 @@ pub(super) fn bind(statement: &mut Statement<'_>, task: &Task, has_input: bool) 
             State::Success { undo: Some(undo), .. } => Some(Cow::Borrowed(undo)),
             _ => None,
         },
+        details_dropped: task.details_dropped,
     };
     let detail = serde_json::to_string(&detail)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
@@ -96,6 +99,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Task> {
         input: detail.input.into_owned(),
         attempts: detail.attempts.into_owned(),
         keys: detail.keys.into_owned(),
+        details_dropped: detail.details_dropped,
     })
 }
 
