@@ -116,15 +116,13 @@ impl Table {
 
     /// The settled tasks that have been so for longest, oldest first.
     pub(super) fn oldest_settled(&self, max: usize) -> Vec<Arc<Task>> {
+        self.read().oldest_settled(u64::MAX, max)
+    }
+
+    /// The settled tasks that came back from the archive because something of them has changed, oldest first.
+    pub(super) fn returned(&self, max: usize) -> Vec<Arc<Task>> {
         let order = self.read();
-        let states = [&order.success, &order.failed, &order.absent];
-        // A success that is being revoked stays, because it moves on soon.
-        let may_go = |task: &&Arc<Task>| !task.is_revoking();
-        let oldest = states.into_iter().flat_map(|tasks| tasks.values().filter(may_go).take(max));
-        let mut oldest: Vec<_> = oldest.map(Arc::clone).collect();
-        oldest.sort_unstable_by_key(|task| task.entered);
-        oldest.truncate(max);
-        oldest
+        order.oldest_settled(order.archived_to, max)
     }
 
     /// Lets go of settled tasks that the archive holds now, except those that have moved on since.
@@ -229,6 +227,19 @@ impl Ordered {
             StateName::Failed => &mut self.failed,
             StateName::Absent => &mut self.absent,
         }
+    }
+
+    fn oldest_settled(&self, up_to: u64, max: usize) -> Vec<Arc<Task>> {
+        let states = [&self.success, &self.failed, &self.absent];
+        // A success that is being revoked stays, because it moves on soon.
+        let may_go = |task: &&Arc<Task>| !task.is_revoking();
+        let oldest = states
+            .into_iter()
+            .flat_map(|tasks| tasks.range(..=up_to).map(|(_, task)| task).filter(may_go).take(max));
+        let mut oldest: Vec<_> = oldest.map(Arc::clone).collect();
+        oldest.sort_unstable_by_key(|task| task.entered);
+        oldest.truncate(max);
+        oldest
     }
 
     fn put(&mut self, task: Arc<Task>) {

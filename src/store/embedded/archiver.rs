@@ -10,6 +10,7 @@ use super::archive::Archive;
 use super::writer::{Request, health_after};
 use super::{EmbeddedOptions, Health};
 use crate::store::table::Table;
+use crate::task::Task;
 
 /// The most tasks in one batch: its commit shares the disk with the journal's.
 const BATCH_MAX: usize = 500;
@@ -44,8 +45,18 @@ impl Limits {
 
     /// Whether there is a batch to archive.
     pub(super) fn are_passed(self, table: &Table) -> bool {
+        self.is_full(table) || !table.returned(1).is_empty()
+    }
+
+    fn is_full(self, table: &Table) -> bool {
         let (tasks, bytes) = table.settled();
         tasks >= self.tasks + self.batch() || bytes > self.bytes
+    }
+
+    /// What is to be archived next, oldest first. What came back goes again at once, alone: it is old, and its row may
+    /// hold what was dropped from it.
+    fn next_batch(self, table: &Table) -> Vec<Arc<Task>> {
+        if self.is_full(table) { table.oldest_settled(self.batch()) } else { table.returned(BATCH_MAX) }
     }
 }
 
@@ -86,8 +97,8 @@ impl Archiver {
     }
 
     fn archive_all(&mut self) -> rusqlite::Result<()> {
-        while self.limits.are_passed(&self.table) {
-            let batch = self.table.oldest_settled(self.limits.batch());
+        loop {
+            let batch = self.limits.next_batch(&self.table);
             let Some(last) = batch.last() else { return Ok(()) };
             let archived_to = last.entered;
             self.archive.add(&batch, archived_to)?;
@@ -98,7 +109,6 @@ impl Archiver {
             }
             self.archive.checkpoint()?;
         }
-        Ok(())
     }
 }
 
