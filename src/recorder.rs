@@ -10,6 +10,7 @@ mod endings;
 mod in_process;
 mod lane;
 mod recovery;
+mod retention;
 mod revoke;
 mod run;
 mod waiters;

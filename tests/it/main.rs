@@ -19,6 +19,7 @@ mod handlers;
 mod http;
 mod laws;
 mod load;
+mod retention;
 mod stores;
 mod support;
 mod tidy;
