@@ -5,12 +5,14 @@
 //! Invariant: the shipped `config/task-recorder.toml`, which is compiled in, names every key and gives its default
 //! (tests/it/config.rs).
 
+mod action;
 mod effective;
 mod error;
 mod given;
 mod handler_kinds;
 mod handlers;
 mod kind;
+mod policy;
 mod reader;
 mod retention;
 mod source;
@@ -230,11 +232,11 @@ fn read_tables(
 }
 
 /// Every key that a config file can have, each with its table. The tables of handlers are called after their types,
-/// `handlers.webhook` and `handlers.command`.
+/// `handlers.webhook` and `handlers.command`; inside of them are `.retry` and `.revoke`.
 #[must_use]
 pub fn known_keys() -> BTreeSet<(String, &'static str)> {
-    let text = "[handlers.webhook]\ntype = \"webhook\"\n[handlers.command]\ntype = \"command\"\n".to_owned();
-    let file = SourceFile { name: String::new(), text };
+    let handler = |kind| format!("[handlers.{kind}]\ntype = \"{kind}\"\n[handlers.{kind}.revoke]\n");
+    let file = SourceFile { name: String::new(), text: handler("webhook") + &handler("command") };
     let (environment, flags) = (Environment::default(), Flags::default());
     let Ok(document) = file.parse() else { return BTreeSet::new() };
     // What is missing in this file is reported to a reader that is thrown away; what it asked for is the answer.
@@ -242,6 +244,10 @@ pub fn known_keys() -> BTreeSet<(String, &'static str)> {
     let mut root = reader.root(document.get_ref());
     drop(read_tables(&mut root));
     reader.asked.into_iter().filter(|(table, _)| !table.is_empty()).collect()
+}
+
+fn bytes(size: u64) -> usize {
+    usize::try_from(size).unwrap_or(usize::MAX)
 }
 
 /// A key that is known in another table than the one where it stands.

@@ -9,6 +9,7 @@
 mod endings;
 mod in_process;
 mod lane;
+mod pause;
 mod recovery;
 mod retention;
 mod revoke;
@@ -35,8 +36,11 @@ use crate::task::{Change, HandlerName, Refusal, Request, Start, StartKind, Task,
 pub use self::lane::{LaneCounts, LaneSpec, Work};
 pub use self::recovery::RecoveryReport;
 
-/// How long outcomes that could not be written are tried again while stopping.
-const LAST_SETTLES: Duration = Duration::from_secs(3);
+/// How long runs may take to end once they are told to: a command gets KILL 5 s after TERM unless the config says
+/// otherwise.
+const LAST_ENDINGS: Duration = Duration::from_secs(7);
+/// How long it then takes at most until every run has given up.
+const LAST_SETTLES: Duration = Duration::from_secs(1);
 
 /// Launches and records. Cheap to clone; all clones are the same recorder.
 #[derive(Clone)]
@@ -50,6 +54,8 @@ struct Inner {
     lanes: BTreeMap<HandlerName, Arc<Lane>>,
     waiters: Waiters,
     endings: Endings,
+    /// Held while a handler is paused or resumed.
+    pausing: tokio::sync::Mutex<()>,
     /// No new launches.
     draining: CancellationToken,
     /// Runs end now.
@@ -115,6 +121,7 @@ impl Recorder {
             lanes,
             waiters: Waiters::default(),
             endings: Endings::default(),
+            pausing: tokio::sync::Mutex::default(),
             draining: CancellationToken::new(),
             aborting: CancellationToken::new(),
             giving_up: CancellationToken::new(),
@@ -188,13 +195,6 @@ impl Recorder {
     #[must_use]
     pub fn lane_counts(&self, handler: &HandlerName) -> Option<LaneCounts> {
         self.lane(handler).map(|lane| lane.counts())
-    }
-
-    /// Starts nothing of a handler any more, or again. Launches are accepted and queued meanwhile. Returns whether
-    /// there is such a handler.
-    #[must_use]
-    pub fn pause(&self, handler: &HandlerName, is_paused: bool) -> bool {
-        self.lane(handler).map(|lane| lane.pause(is_paused)).is_some()
     }
 
     /// Stops a run: one that waits at once, one with an attempt under way is told to end, and is `canceling` until it
@@ -359,9 +359,14 @@ impl Recorder {
             tracing::warn!(runs = inner.runs.len(), "the grace period is over, ending what still runs");
             inner.aborting.cancel();
             inner.endings.end_all();
-            if timeout(LAST_SETTLES, inner.runs.wait()).await.is_err() {
+            if timeout(LAST_ENDINGS, inner.runs.wait()).await.is_err() {
                 inner.giving_up.cancel();
-                inner.runs.wait().await;
+                if timeout(LAST_SETTLES, inner.runs.wait()).await.is_err() {
+                    tracing::error!(
+                        runs = inner.runs.len(),
+                        "left without an outcome, the next start records them"
+                    );
+                }
             }
         }
         inner.store.close().await;

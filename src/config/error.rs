@@ -106,6 +106,14 @@ pub enum Fault {
         /// The type that knows the key.
         other: &'static str,
     },
+    /// A key that the handler has and its revoke action has not.
+    #[error("`{key}` is a key of the handler, not of its revoke action; it belongs in [{home}]")]
+    NotInRevoke {
+        /// As it was written.
+        key: String,
+        /// The table it belongs in.
+        home: String,
+    },
     /// A variable with our prefix that means nothing.
     #[error("unknown variable; {hint}")]
     UnknownVariable {

@@ -51,6 +51,17 @@ impl<'a> Given<'a> {
         }
     }
 
+    /// It, if it is a number, whole or not.
+    pub(super) fn number(&self) -> Option<f64> {
+        match self.raw {
+            Raw::File(_, value) => match value.get_ref().as_float() {
+                Some(float) => float.as_str().parse().ok(),
+                None => self.integer().and_then(|integer| i32::try_from(integer).ok()).map(f64::from),
+            },
+            Raw::Variable(_, text) | Raw::Flag(_, text) => text.parse().ok(),
+        }
+    }
+
     /// It, if it is `true` or `false`.
     pub(super) fn boolean(&self) -> Option<bool> {
         match self.raw {

@@ -1,51 +1,18 @@
-//! The handlers of a config: `[handlers.NAME]`.
+//! The handlers of a config: `[handlers.NAME]`, with its action, its policy and its revoke action.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
-use hyper::Method;
-use regex::bytes::Regex;
-
-use super::error::{Fault, Place};
-use super::handler_kinds::{Argv, Folder, Headers, Statuses, VariableName};
-use super::kind::{Choice, List, Size, Switch, Text, Time, Whole};
+use super::action::{self, TYPE, Type};
+use super::error::{Fault, Hint, Place};
+use super::kind::{Size, Switch};
 use super::reader::Section;
-use super::{SHORTEST, known_keys};
-use crate::handler::command::CommandSettings;
-use crate::handler::template::UrlTemplate;
-use crate::handler::webhook::WebhookSettings;
-use crate::handler::{Action, Command, Handler, Webhook};
+use super::{bytes, known_keys, policy};
+use crate::handler::{Action, Handler};
 use crate::task::HandlerName;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Type {
-    Webhook,
-    Command,
-}
-
-const TYPES: [(&str, Type); 2] = [("webhook", Type::Webhook), ("command", Type::Command)];
-const METHODS: [(&str, Method); 5] = [
-    ("POST", Method::POST),
-    ("PUT", Method::PUT),
-    ("PATCH", Method::PATCH),
-    ("DELETE", Method::DELETE),
-    ("GET", Method::GET),
-];
+/// The tables of a handler, as what stands behind its name.
+const OWN: &str = "";
+pub(super) const RETRY: &str = ".retry";
+const REVOKE: &str = ".revoke";
 const INPUT_MAX: Size = Size(0..=64 << 20);
-const OUTPUT_MAX: Size = Size(0..=1 << 20);
-const TIMEOUT: Time = Time(SHORTEST..=Duration::from_hours(24));
-const KILL_AFTER: Time = Time(SHORTEST..=Duration::from_mins(10));
-const URL: Text<UrlTemplate> =
-    Text::secret("an http or https URL, with {id}, {run} and {attempt} only behind its host");
-const PATTERN: Text<Regex> = Text::new("a regular expression");
-const FOLDER: Text<Folder> = Text::new("the path of a folder");
-const ENV: List<Text<VariableName>> = List {
-    expected: "a list of names of environment variables, such as [\"PATH\", \"HOME\"]",
-    may_be_empty: true,
-    of: Text::new("the name of an environment variable"),
-};
-const EXIT_CODES: List<Whole<i32>> =
-    List { expected: "a list of exit codes, such as [0]", may_be_empty: false, of: Whole(0..=255) };
 
 /// Every handler of the table, in the order of the file; what is wrong is reported to the reader.
 pub(super) fn read(mut handlers: Section<'_, '_>) -> Vec<Handler> {
@@ -63,7 +30,7 @@ fn handler(
     mut section: Section<'_, '_>,
     first_default: &mut Option<(HandlerName, Place)>,
 ) -> Option<Handler> {
-    let kind = section.required("type", &Choice(&TYPES));
+    let kind = section.required("type", &TYPE);
     let is_default = section.get("default", false, &Switch);
     match first_default {
         Some((first, place)) if is_default => {
@@ -74,74 +41,42 @@ fn handler(
         Some(_) | None => {}
     }
     let input_bytes_max = bytes(section.get("input_max", 1 << 20, &INPUT_MAX));
-    let output_bytes_max = bytes(section.get("output_max", 64 << 10, &OUTPUT_MAX));
-    let action = match kind {
-        Some(Type::Webhook) => webhook(&mut section, output_bytes_max).map(Action::Webhook),
-        Some(Type::Command) => command(&mut section, output_bytes_max).map(Action::Command),
-        None => {
-            section.expect(TYPES.iter().flat_map(|(word, _)| keys_of(word)));
-            None
-        }
-    };
-    let table = format!("handlers.{name}");
+    let action = action::read(&mut section, kind);
+    // Those with tables of their own come last, because a printed table is in one piece.
+    let policy = policy::read(&mut section, kind, &name);
+    let revoke = section.optional_section("revoke").and_then(|revoke| undoing(revoke, kind, &name));
+    let table = section.name().to_owned();
     section.finish(|key| {
-        let (this, _) = TYPES.iter().find(|(_, other)| Some(*other) == kind)?;
-        let (other, _) = TYPES.iter().find(|(other, _)| other != this && keys_of(other).any(|k| k == key))?;
-        Some(Fault::OtherType { key: key.to_owned(), table: table.clone(), this, other })
+        action::of_other_type(&table, kind, key).or_else(|| belongs_elsewhere(&name, OWN, key))
     });
-    Some(Handler {
-        name,
-        is_default,
-        input_bytes_max,
-        action: action?,
-        revoke: None,
-        policy: crate::task::Policy::default(),
-    })
+    Some(Handler { name, is_default, input_bytes_max, action: action?, revoke, policy })
 }
 
-fn webhook(section: &mut Section<'_, '_>, output_bytes_max: usize) -> Option<Webhook> {
-    let url = section.required("url", &URL);
-    let method = section.get("method", Method::POST, &Choice(&METHODS));
-    let headers = section.get("headers", Vec::new(), &Headers);
-    let timeout = section.get("timeout", Duration::from_secs(30), &TIMEOUT);
-    let success = section.get("success", vec![200..=299], &Statuses::LIST);
-    let success_body = section.optional("success_body", &PATTERN);
-    Some(Webhook::new(WebhookSettings {
-        url: url?,
-        method,
-        headers,
-        timeout,
-        success,
-        success_body,
-        output_bytes_max,
-    }))
+/// The action of `[handlers.NAME.revoke]`, of the handler's type unless it says otherwise.
+fn undoing(mut revoke: Section<'_, '_>, of_handler: Option<Type>, name: &HandlerName) -> Option<Action> {
+    let kind = match of_handler {
+        Some(kind) => Some(revoke.get("type", kind, &TYPE)),
+        None => revoke.optional("type", &TYPE),
+    };
+    let action = action::read(&mut revoke, kind);
+    let table = revoke.name().to_owned();
+    revoke.finish(|key| {
+        action::of_other_type(&table, kind, key).or_else(|| belongs_elsewhere(name, REVOKE, key))
+    });
+    action
 }
 
-fn command(section: &mut Section<'_, '_>, output_bytes_max: usize) -> Option<Command> {
-    let argv = section.required("command", &Argv);
-    let env = ["PATH", "HOME", "LANG", "TZ"].map(|name| VariableName(name.to_owned()));
-    let env = section.get("env", env.into(), &ENV);
-    let cwd = section.optional("cwd", &FOLDER);
-    let timeout = section.get("timeout", Duration::from_mins(5), &TIMEOUT);
-    let kill_after = section.get("kill_after", Duration::from_secs(5), &KILL_AFTER);
-    let success = section.get("success", vec![0], &EXIT_CODES);
-    Some(Command::new(CommandSettings {
-        argv: argv?,
-        env: env.into_iter().map(|name| name.0).collect(),
-        cwd: cwd.map(|folder| PathBuf::from(folder.0)),
-        timeout,
-        kill_after,
-        success,
-        output_bytes_max,
-    }))
-}
-
-/// The keys of a type of handler.
-fn keys_of(word: &str) -> impl Iterator<Item = &'static str> {
-    let table = format!("handlers.{word}");
-    known_keys().into_iter().filter(move |(t, _)| *t == table).map(|(_, key)| key)
-}
-
-fn bytes(size: u64) -> usize {
-    usize::try_from(size).unwrap_or(usize::MAX)
+/// A key that is known in another table of the handler than the one where it stands.
+pub(super) fn belongs_elsewhere(name: &HandlerName, part: &str, key: &str) -> Option<Fault> {
+    let known = known_keys();
+    let has = |part: &str| {
+        let tables = [format!("handlers.webhook{part}"), format!("handlers.command{part}")];
+        known.iter().any(|(table, known)| *known == key && tables.contains(table))
+    };
+    let home = [OWN, RETRY].into_iter().find(|home| *home != part && has(home))?;
+    let (key, home) = (key.to_owned(), format!("handlers.{name}{home}"));
+    if part == REVOKE {
+        return Some(Fault::NotInRevoke { key, home });
+    }
+    Some(Fault::UnknownKey { key, table: format!("handlers.{name}{part}"), hint: Hint::BelongsIn(home) })
 }

@@ -64,6 +64,26 @@ impl<T: Copy + PartialOrd + Display + TryFrom<i64> + TryInto<i64>> Kind for Whol
     }
 }
 
+/// A number in a range, whole or not.
+pub(super) struct Number(pub(super) RangeInclusive<f64>);
+
+impl Kind for Number {
+    type Value = f64;
+
+    fn expected(&self) -> String {
+        format!("a number from {} to {}", self.0.start(), self.0.end())
+    }
+
+    fn parse(&self, given: &Given<'_>) -> Result<f64, Vec<Problem>> {
+        // No range contains what is not a number.
+        given.number().filter(|number| self.0.contains(number)).ok_or_else(|| given.wrong(self.expected()))
+    }
+
+    fn show(&self, value: &f64) -> Value {
+        Value::Float(*value)
+    }
+}
+
 /// A length of time in a range, such as `"1m30s"`.
 pub(super) struct Time(pub(super) RangeInclusive<Duration>);
 

@@ -90,6 +90,18 @@ impl<'a> Section<'_, 'a> {
         Section { reader: &mut *self.reader, name, table, span, has_variables }
     }
 
+    /// The same, if the file has it. Its keys are not settable by environment and flags.
+    pub(super) fn optional_section(&mut self, key: &'static str) -> Option<Section<'_, 'a>> {
+        let is_there = self.table.is_some_and(|table| table.contains_key(key));
+        let section = self.section(key, false);
+        (is_there && section.table.is_some()).then_some(section)
+    }
+
+    /// Its name in the file, such as `handlers.charge`.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Every table inside this one, whatever its name, in the order of the file.
     pub(super) fn for_each_table(&mut self, mut read: impl FnMut(&'a str, Section<'_, 'a>)) {
         let mut entries: Vec<_> = self.table.into_iter().flatten().collect();

@@ -46,6 +46,9 @@ pub struct LaneCounts {
     pub is_paused: bool,
 }
 
+/// How late a start may be that still counts as in time. Timers are a millisecond late, at least.
+const MADE_UP_FOR: Duration = Duration::from_millis(10);
+
 pub(super) struct Lane {
     pub(super) spec: LaneSpec,
     state: Mutex<State>,
@@ -70,6 +73,14 @@ struct State {
 pub(super) struct Place {
     lane: Arc<Lane>,
     pub(super) is_queued: bool,
+    /// Whether a run has started on it. The rate counts starts, not launches that were refused.
+    is_used: bool,
+}
+
+impl Place {
+    pub(super) fn used(&mut self) {
+        self.is_used = true;
+    }
 }
 
 /// What a lane has to do next.
@@ -89,7 +100,7 @@ impl Lane {
         let mut state = self.state();
         if state.queue.is_empty() && state.may_start(&self.spec.policy) {
             state.begin(&self.spec.policy);
-            return Some(Place { lane: Arc::clone(self), is_queued: false });
+            return Some(Place { lane: Arc::clone(self), is_queued: false, is_used: false });
         }
         let is_full = state.queue.len() + state.reserved >= self.spec.policy.queue_max;
         (!is_full).then(|| self.queued(&mut state))
@@ -102,7 +113,7 @@ impl Lane {
 
     fn queued(self: &Arc<Self>, state: &mut State) -> Place {
         state.reserved += 1;
-        Place { lane: Arc::clone(self), is_queued: true }
+        Place { lane: Arc::clone(self), is_queued: true, is_used: false }
     }
 
     /// Puts a recorded launch into the queue.
@@ -150,7 +161,7 @@ impl Lane {
             && let Some((_, claim)) = state.queue.pop_first()
         {
             state.begin(policy);
-            return Next::Start(Place { lane: Arc::clone(self), is_queued: false }, claim);
+            return Next::Start(Place { lane: Arc::clone(self), is_queued: false, is_used: true }, claim);
         }
         let due = state.later.keys().next().map(|(due, _)| *due);
         let is_rate_bound = !state.queue.is_empty() && state.has_room(policy);
@@ -181,8 +192,17 @@ impl State {
     fn begin(&mut self, policy: &Policy) {
         self.running += 1;
         if let Some(rate) = policy.rate {
-            // Starts that were not used are not saved up: no burst after a quiet time.
-            self.next_start = Some(Instant::now() + rate.interval().max(Duration::from_nanos(1)));
+            // A start that comes late because a timer does is made up for. Those of a quiet time are not: no burst.
+            let now = Instant::now();
+            let due = now.checked_sub(MADE_UP_FOR).unwrap_or(now);
+            self.next_start = Some(self.next_start.map_or(now, |next| next.max(due)) + rate.interval());
+        }
+    }
+
+    /// Gives the time of a start back that did not happen.
+    fn unbegin(&mut self, policy: &Policy) {
+        if let (Some(rate), Some(next)) = (policy.rate, self.next_start) {
+            self.next_start = next.checked_sub(rate.interval());
         }
     }
 }
@@ -194,6 +214,9 @@ impl Drop for Place {
             state.reserved -= 1;
         } else {
             state.running -= 1;
+            if !self.is_used {
+                state.unbegin(&self.lane.spec.policy);
+            }
             if !state.queue.is_empty() {
                 self.lane.wake.notify_one();
             }

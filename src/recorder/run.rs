@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::endings::Ending;
 use super::lane::{Lane, Next, Place};
 use super::{Inner, Launch};
 use crate::store::{Claim, Claimed, Moved, StoreError, Unsettled};
@@ -45,12 +46,13 @@ pub(super) async fn run_once<W, F>(
 pub(super) async fn run_in_lane(
     inner: Arc<Inner>,
     lane: Arc<Lane>,
-    place: Place,
+    mut place: Place,
     id: TaskId,
     start: Start,
     first_word: FirstWord,
 ) {
     let Some(claim) = inner.claim(&id, start, first_word).await else { return };
+    place.used();
     if place.is_queued {
         lane.enqueue(claim);
     } else {
@@ -61,7 +63,7 @@ pub(super) async fn run_in_lane(
 
 /// Starts the tasks of a lane when it is their turn, until the recorder stops.
 pub(super) async fn dispatch(inner: Arc<Inner>, lane: Arc<Lane>) {
-    loop {
+    while !inner.draining.is_cancelled() {
         let wait_until = match lane.next() {
             Next::Start(place, claim) => {
                 inner.runs.spawn(begin(Arc::clone(&inner), Arc::clone(&lane), place, claim));
@@ -78,7 +80,7 @@ pub(super) async fn dispatch(inner: Arc<Inner>, lane: Arc<Lane>) {
         tokio::select! {
             () = lane.woken() => {}
             () = due => {}
-            () = inner.draining.cancelled() => return,
+            () = inner.draining.cancelled() => {}
         }
     }
 }
@@ -115,7 +117,7 @@ async fn attempt_in_lane(inner: &Arc<Inner>, lane: &Arc<Lane>, claim: Claim, tas
     match inner.persist(&id, run, Write::Change(change)).await {
         Some(Moved::Done(_)) => lane.back_off(claim, due),
         Some(Moved::Refused(refused)) if refused.reason == Refusal::Canceling => {
-            inner.settle(claim, canceled(attempt), output).await;
+            inner.settle(claim, not_tried_again(attempt), output).await;
         }
         Some(refused @ Moved::Refused(_)) => inner.note(&refused),
         None => {}
@@ -147,6 +149,15 @@ impl Inner {
         claim
     }
 
+    /// What tells an attempt to end, also one that begins when all have been told.
+    pub(super) fn ending(&self, task: &Task) -> Ending {
+        let ending = self.endings.enter(task);
+        if self.aborting.is_cancelled() {
+            ending.token().cancel();
+        }
+        ending
+    }
+
     /// One attempt. Never panics, and ends soon after it was told to.
     async fn attempt<W, F>(&self, task: &Arc<Task>, work: W) -> (Attempt, Option<Output>, Retry)
     where
@@ -155,7 +166,7 @@ impl Inner {
     {
         let number = task.attempt().unwrap_or(1);
         let started = Timestamp::now();
-        let ending = self.endings.enter(task);
+        let ending = self.ending(task);
         let work = async { work(Arc::clone(task), number, ending.token()).await };
         let outcome = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
             self.panics.fetch_add(1, Ordering::Relaxed);
@@ -254,6 +265,15 @@ fn canceled(attempt: Attempt) -> Attempt {
 /// The attempt of a run that the end of the service cut off.
 fn shut_down(attempt: Attempt) -> Attempt {
     told(attempt, ErrorKind::Shutdown, "the service stopped before the run ended")
+}
+
+/// The attempt of a run that a caller has canceled before its next one.
+fn not_tried_again(mut attempt: Attempt) -> Attempt {
+    if let Some(failure) = attempt.failure.as_mut() {
+        failure.kind = ErrorKind::Canceled;
+        failure.message = format!("a caller canceled the run after an attempt: {}", failure.message);
+    }
+    attempt
 }
 
 /// What happened to it otherwise, a panic for example, stays what it is.

@@ -8,11 +8,11 @@ use task_recorder::config::{Config, Fault, Flags, Place};
 
 use crate::config::{Written, flags, load};
 
-const COMMAND: &str = "[handlers.a]\ntype = \"command\"\n";
-const WEBHOOK: &str = "[handlers.a]\ntype = \"webhook\"\nurl = \"https://a.example/\"\n";
+pub(crate) const COMMAND: &str = "[handlers.a]\ntype = \"command\"\n";
+pub(crate) const WEBHOOK: &str = "[handlers.a]\ntype = \"webhook\"\nurl = \"https://a.example/\"\n";
 
 /// Every problem of a file as one line, with the folder left out of its name.
-fn problems(file: &Written) -> Vec<String> {
+pub(crate) fn problems(file: &Written) -> Vec<String> {
     let folder = format!("{}/", file.folder().display());
     match file.load(&[]) {
         Ok(config) => panic!("was taken for good: {}", config.to_toml()),
@@ -21,11 +21,11 @@ fn problems(file: &Written) -> Vec<String> {
 }
 
 /// A file with one mistake, where the mistake is (line:column), and what has to be in the message.
-type Case<'a> = (String, &'a str, &'a [&'a str]);
+pub(crate) type Case<'a> = (String, &'a str, &'a [&'a str]);
 /// Variables of the environment.
 type Variables<'a> = &'a [(&'a str, &'a str)];
 
-fn each_is_told(cases: &[Case<'_>]) {
+pub(crate) fn each_is_told(cases: &[Case<'_>]) {
     for (text, place, expected) in cases {
         let found = problems(&Written::new(text));
         assert_eq!(found.len(), 1, "{text}\n{found:#?}");

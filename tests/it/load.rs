@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use hyper::Method;
 use tokio::sync::Barrier;
@@ -26,10 +27,13 @@ async fn ten_thousand_ids_run_once_each_and_the_failed_ones_once_more() {
         receiver.on(&format!("t-{number}"), once);
     }
     let ids: Vec<String> = (0..IDS).map(|number| format!("t-{number}")).collect();
+    let begun = Instant::now();
     launch_all(&client, &ids).await;
     receiver.wait_for(IDS).await;
     rest(&client).await;
-    assert_eq!(receiver.calls().len(), IDS);
+    let calls = receiver.calls().len();
+    eprintln!("{IDS} ids over {CLIENTS} connections in {:.1?}: {calls} calls", begun.elapsed());
+    assert_eq!(calls, IDS);
     assert!(ids.iter().all(|id| receiver.count(id) == 1), "an id ran twice");
 
     let stats = client.get("/stats").await.json();
@@ -37,12 +41,14 @@ async fn ten_thousand_ids_run_once_each_and_the_failed_ones_once_more() {
         stats["tasks"],
         serde_json::json!({"working": 0, "success": IDS * 9 / 10, "failed": IDS / 10})
     );
+    eprintln!("stats: {}", stats["tasks"]);
     let failed = listed(&client, "failed").await;
     assert_eq!(failed, ids.iter().step_by(10).cloned().collect());
     assert_eq!(listed(&client, "success").await.len(), IDS * 9 / 10);
 
     launch_all(&client, &failed.into_iter().collect::<Vec<_>>()).await;
     rest(&client).await;
+    eprintln!("after launching the failed ones again: {} calls", receiver.calls().len());
     assert_eq!(receiver.calls().len(), IDS + IDS / 10);
     for (number, id) in ids.iter().enumerate() {
         assert_eq!(receiver.count(id), if number % 10 == 0 { 2 } else { 1 }, "{id}");
@@ -80,6 +86,7 @@ async fn of_64_launches_of_one_id_at_once_one_calls_the_receiver_in_each_of_200_
     }
     clients.join_all().await;
     rest(&server.client()).await;
+    eprintln!("{ROUNDS} rounds of {CLIENTS} launches of one id: {} calls", receiver.calls().len());
     assert_eq!(launched.load(Ordering::Relaxed), ROUNDS);
     assert_eq!(receiver.calls().len(), ROUNDS);
     assert!((0..ROUNDS).all(|round| receiver.count(&format!("round-{round}")) == 1));

@@ -9,8 +9,10 @@
     reason = "in a test that is how it fails, and what it says"
 )]
 
+mod batch;
 mod cli;
 mod config;
+mod config_policy;
 mod config_refused;
 mod conformance;
 mod crash;
@@ -19,6 +21,10 @@ mod handlers;
 mod http;
 mod laws;
 mod load;
+mod lookup;
+mod policy;
+mod readme;
+mod recovery;
 mod retention;
 mod stores;
 mod support;
