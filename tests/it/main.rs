@@ -29,6 +29,7 @@ mod notes;
 mod policy;
 mod readme;
 mod recovery;
+mod retention;
 mod stores;
 mod support;
 mod tidy;
