@@ -52,7 +52,7 @@ pub struct Api {
     pub handlers: Arc<Handlers>,
     /// The longest that a request may ask to wait.
     pub wait_max: Duration,
-    /// How long a request's body may take to arrive.
+    /// How long a request's body may take to arrive, or a piece of a batch's.
     pub body_timeout: Duration,
 }
 

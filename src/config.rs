@@ -14,6 +14,7 @@ mod handlers;
 mod kind;
 mod policy;
 mod reader;
+mod retention;
 mod source;
 
 use std::collections::BTreeSet;
@@ -31,6 +32,7 @@ pub use source::{Flags, VARIABLE_PREFIX};
 
 use crate::handler::Handler;
 use crate::store::EVENTS_KEPT;
+use crate::task::Retention;
 use effective::Effective;
 use kind::{Choice, Size, Text, Time, Whole};
 use reader::{Reader, Section};
@@ -45,6 +47,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// `[store]`
     pub store: StoreConfig,
+    /// `[retention]`
+    pub retention: Retention,
     /// `[log]`
     pub log: LogConfig,
     /// `[handlers.NAME]`, in the order of the file; at most one of them is the default.
@@ -143,10 +147,10 @@ impl Config {
         let document = file.parse()?;
         let mut reader = Reader::new(file, environment, flags);
         let mut root = reader.root(document.get_ref());
-        let (server, store, log, handlers) = read_tables(&mut root);
+        let (server, store, retention, log, handlers) = read_tables(&mut root);
         root.finish(|key| belongs_elsewhere("", key));
         let effective = reader.finish()?;
-        Ok(Self { server, store, log, handlers, file: file.name.clone(), effective })
+        Ok(Self { server, store, retention, log, handlers, file: file.name.clone(), effective })
     }
 
     /// The config as a TOML file that reads as the same config; the values of headers are masked.
@@ -219,10 +223,13 @@ impl LogConfig {
     }
 }
 
-fn read_tables(root: &mut Section<'_, '_>) -> (ServerConfig, StoreConfig, LogConfig, Vec<Handler>) {
+fn read_tables(
+    root: &mut Section<'_, '_>,
+) -> (ServerConfig, StoreConfig, Retention, LogConfig, Vec<Handler>) {
     (
         ServerConfig::read(root.section("server", true)),
         StoreConfig::read(root.section("store", true)),
+        retention::read(root.section("retention", true)),
         LogConfig::read(root.section("log", true)),
         handlers::read(root.section("handlers", false)),
     )

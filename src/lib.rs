@@ -55,7 +55,8 @@
 //! Each has tests named after it (tests/it/laws.rs, tests/it/http.rs).
 //!
 //! 1. Of many launches of one id at the same moment exactly one starts; the others are told so.
-//! 2. After a success no launch starts until a revoke is recorded. A refused launch changes nothing.
+//! 2. After a success no launch starts until a revoke is recorded, or until it is forgotten at the age that
+//!    [`task::Retention`] gives, where it gives one. A refused launch changes nothing.
 //! 3. What is answered with success is on disk. What cannot be written is answered with 503, and has not started.
 //! 4. Status is linearizable per id: once anybody has seen a state, nobody sees an older one.
 //! 5. Everything settles: a panic, a timeout, a client that hangs up, a full disk, a crash.

@@ -83,6 +83,14 @@ async fn serve(config: Config) -> Result<Exit, Stopped> {
         tracing::warn!(interrupted, launched_again, resumed, "took over what the last process left");
     }
 
+    if let Some(age) = config.retention.success {
+        tracing::warn!(
+            ?age,
+            "retention.success is on: a success is forgotten at this age, AND THEN ITS ID CAN RUN AGAIN"
+        );
+    }
+    recorder.retain(&config.retention);
+
     let names: Vec<_> = handlers.iter().map(|handler| handler.name.as_str()).collect();
     let names = names.join(", ");
     let api = Api {

@@ -14,6 +14,7 @@ mod lane;
 mod notices;
 mod pause;
 mod recovery;
+mod retention;
 mod revoke;
 mod run;
 mod waiters;

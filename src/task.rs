@@ -8,6 +8,7 @@ mod input;
 mod moves;
 mod outcome;
 mod policy;
+mod retention;
 mod start;
 
 use jiff::Timestamp;
@@ -18,6 +19,7 @@ pub use input::{Digest, Input};
 pub use moves::{Change, Refusal, Stamp};
 pub use outcome::{Code, ErrorKind, Failure, Outcome, Output};
 pub use policy::{OnCrash, Policy, Rate, Retry};
+pub use retention::Retention;
 pub use start::{Match, Request, Start, StartKind};
 
 /// How many attempts a task remembers; older ones are dropped.
@@ -50,6 +52,8 @@ pub struct Task {
     pub keys: Vec<Digest>,
     /// Whether somebody is still to be told of the outcome of its last run. Not a part of what callers see.
     pub notice_due: bool,
+    /// Whether the bytes of the input, the output and the attempts were dropped because they were old.
+    pub details_dropped: bool,
 }
 
 /// What is true of a task now.
@@ -204,6 +208,12 @@ impl Task {
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
         !self.is_working() && !self.is_revoking() && !self.notice_due
+    }
+
+    /// Whether the input of its last run had bytes that are not kept any more.
+    #[must_use]
+    pub fn is_input_dropped(&self) -> bool {
+        self.details_dropped && self.input.size > 0
     }
 
     /// Bytes of input and output that it holds in memory.

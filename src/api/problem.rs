@@ -102,7 +102,10 @@ impl Problem {
             Refusal::NotWorking | Refusal::Canceling => ("not-working", "The task is not working"),
             Refusal::NotFailed => ("not-failed", "The task has not failed"),
             Refusal::NotSuccess => ("not-success", "The task has not succeeded"),
-            Refusal::NotFound | Refusal::Stale => ("conflict", "The task has changed meanwhile"),
+            Refusal::InputDropped => ("input-dropped", "The input was dropped"),
+            Refusal::NotFound | Refusal::Stale | Refusal::DetailsDropped => {
+                ("conflict", "The task has changed meanwhile")
+            }
         };
         let detail = match refused.reason {
             Refusal::HandlerMismatch => {
@@ -111,6 +114,11 @@ impl Problem {
                     task.handler
                 )
             }
+            Refusal::InputDropped => format!(
+                "The input of {id} is not kept any more (retention.details); launch {id} again with its input, of \
+                 {} bytes.",
+                task.input.size
+            ),
             reason => format!("{id} is {}: {reason}; nothing was changed.", task.state_name().as_str()),
         };
         Self::new(StatusCode::CONFLICT, code, title, detail).with_task(task)

@@ -46,6 +46,11 @@ pub(super) async fn result(
 ) -> Result<Response, Problem> {
     let (task, wait) = api.look_up(&id, &uri, &headers).await?;
     let Some(output) = task.output() else {
+        if task.details_dropped {
+            let detail = format!("The details of {id} are not kept any more, its result among them.");
+            let problem = Problem::new(StatusCode::GONE, "details-dropped", "The result was dropped", detail);
+            return Err(problem.with_task(&task));
+        }
         let detail = format!("{id} is {} and has no result.", task.state_name().as_str());
         let problem = Problem::new(StatusCode::CONFLICT, "no-result", "There is no result", detail);
         return Err(problem.with_task(&task));

@@ -50,6 +50,7 @@ pub(super) struct RecordView<'a> {
     revoked: u32,
     input: InputView<'a>,
     attempts: Vec<AttemptView<'a>>,
+    details_dropped: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     result: Option<ResultView<'a>>,
 }
@@ -199,6 +200,7 @@ impl<'a> RecordView<'a> {
             revoked: task.revoked,
             input: InputView::new(&task.input),
             attempts: task.attempts.iter().map(AttemptView::new).collect(),
+            details_dropped: task.details_dropped,
             result: task.output().map(ResultView::new),
         }
     }

@@ -105,7 +105,7 @@ impl Kind for Time {
     }
 }
 
-fn show_time(time: Duration) -> String {
+pub(super) fn show_time(time: Duration) -> String {
     SpanPrinter::new().spacing(Spacing::None).unsigned_duration_to_string(&time)
 }
 

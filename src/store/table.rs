@@ -148,13 +148,14 @@ impl Table {
     /// The tasks at rest that have been settled for longest, oldest first, and the number of the last change so far.
     pub(super) fn oldest_at_rest(&self, max: usize) -> (Vec<Arc<Task>>, u64) {
         let order = self.read();
-        let states = [&order.success, &order.failed, &order.absent];
-        let at_rest = |task: &&Arc<Task>| task.is_at_rest();
-        let oldest = states.into_iter().flat_map(|tasks| tasks.values().filter(at_rest).take(max));
-        let mut oldest: Vec<_> = oldest.map(Arc::clone).collect();
-        oldest.sort_unstable_by_key(|task| task.entered);
-        oldest.truncate(max);
-        (oldest, order.seq)
+        (order.oldest_at_rest(u64::MAX, max), order.seq)
+    }
+
+    /// The tasks at rest that came back from the archive because something of them has changed, oldest first, and the
+    /// number of the last change so far.
+    pub(super) fn returned(&self, max: usize) -> (Vec<Arc<Task>>, u64) {
+        let order = self.read();
+        (order.oldest_at_rest(order.archived_to, max), order.seq)
     }
 
     /// Lets go of settled tasks that the archive holds now, except those that have moved on since.
@@ -268,6 +269,18 @@ impl Ordered {
             StateName::Failed => &mut self.failed,
             StateName::Absent => &mut self.absent,
         }
+    }
+
+    fn oldest_at_rest(&self, up_to: u64, max: usize) -> Vec<Arc<Task>> {
+        let states = [&self.success, &self.failed, &self.absent];
+        let at_rest = |task: &&Arc<Task>| task.is_at_rest();
+        let oldest = states
+            .into_iter()
+            .flat_map(|tasks| tasks.range(..=up_to).map(|(_, task)| task).filter(at_rest).take(max));
+        let mut oldest: Vec<_> = oldest.map(Arc::clone).collect();
+        oldest.sort_unstable_by_key(|task| task.entered);
+        oldest.truncate(max);
+        oldest
     }
 
     fn put(&mut self, task: Arc<Task>) {

@@ -27,6 +27,12 @@ impl Input {
         Self { media_type, size: bytes.len() as u64, digest: Digest::of(&bytes), bytes }
     }
 
+    /// What is known of it without its bytes.
+    #[must_use]
+    pub fn without_bytes(&self) -> Self {
+        Self { bytes: Bytes::new(), ..self.clone() }
+    }
+
     /// No input: no bytes, no media type.
     #[must_use]
     pub fn empty() -> Self {

@@ -1,16 +1,18 @@
 //! The legal moves: what a change makes of a task, or why it is refused.
 //!
-//! | state            | launch  | retry   | begin, back off | settle            | cancel             | revoke           | forget |
-//! |------------------|---------|---------|-----------------|-------------------|--------------------|------------------|--------|
-//! | not found        | working | -       | -               | -                 | -                  | -                | -      |
-//! | working          | -       | -       | working         | success or failed | failed, or is told | -                | -      |
-//! | success          | -       | -       | -               | -                 | -                  | revoking, absent | -      |
-//! | success revoking | -       | -       | -               | -                 | -                  | absent, success  | -      |
-//! | failed           | working | working | -               | -                 | -                  | -                | absent |
+//! | state            | launch  | retry   | begin, back off | settle            | cancel             | revoke           | forget | drop details | expire |
+//! |------------------|---------|---------|-----------------|-------------------|--------------------|------------------|--------|--------------|--------|
+//! | not found        | working | -       | -               | -                 | -                  | -                | -      | -            | -      |
+//! | working          | -       | -       | working         | success or failed | failed, or is told | -                | -      | -            | -      |
+//! | success          | -       | -       | -               | -                 | -                  | revoking, absent | -      | success      | absent |
+//! | success revoking | -       | -       | -               | -                 | -                  | absent, success  | -      | -            | -      |
+//! | failed           | working | working | -               | -                 | -                  | -                | absent | failed       | absent |
 //!
-//! `EndNotice` changes no state and no revision: it takes back that a notice is due, as a relaunch, a revoke and a forget do.
+//! `EndNotice` changes no state and no revision: it takes back that a notice is due, as what leaves the state does.
+//! A failed task whose input was dropped is not retried; it is launched again with its input.
 //!
-//! Invariant: nothing leaves `Success` but a revoke, and nothing is `Working` twice (tests/it/walk.rs).
+//! Invariant: nothing leaves `Success` but a revoke or, where the config says so, its age; and nothing is `Working` twice
+//! (tests/it/walk.rs).
 
 use jiff::Timestamp;
 
@@ -71,6 +73,16 @@ pub enum Change {
     },
     /// Drop a failed record: the id is not found afterwards.
     Forget,
+    /// Drop the bytes of the input, the output and the attempts of a settled task; its state and its place stay.
+    DropDetails {
+        /// The fence: only if it still is in the state that it entered at this place.
+        entered: u64,
+    },
+    /// Drop a settled record because of its age: the id is not found afterwards.
+    Expire {
+        /// The fence: only if it still is in the state that it entered at this place.
+        entered: u64,
+    },
 }
 
 /// When a change happens: its place among all changes, and the time.
@@ -121,9 +133,15 @@ pub enum Refusal {
     /// A revoke of an id that has not succeeded.
     #[error("it has not succeeded")]
     NotSuccess,
-    /// A settle of a run that is not the present one.
+    /// A settle of a run that is not the present one, or a change of a state that the task has left.
     #[error("the run is over")]
     Stale,
+    /// A retry of a task whose input is not kept any more.
+    #[error("its input was dropped")]
+    InputDropped,
+    /// A drop of details that were dropped before.
+    #[error("its details were dropped before")]
+    DetailsDropped,
 }
 
 impl Task {
@@ -160,6 +178,13 @@ impl Task {
             Change::Revoke => Ok(known.ok_or(Refusal::NotFound)?.revocable()?.revoked(stamp)),
             Change::BeginRevoke => {
                 Ok(known.ok_or(Refusal::NotFound)?.revocable()?.with_undo(Some(Undo::Revoking)))
+            }
+            Change::DropDetails { entered } => {
+                let task = known.ok_or(Refusal::NotFound)?.at_rest_since(entered)?;
+                if task.details_dropped { Err(Refusal::DetailsDropped) } else { Ok(task.without_details()) }
+            }
+            Change::Expire { entered } => {
+                Ok(known.ok_or(Refusal::NotFound)?.at_rest_since(entered)?.absent(stamp))
             }
             Change::EndRevoke { revision, result } => {
                 let task = known.filter(|task| task.is_revoking() && task.revision == revision);
@@ -198,6 +223,7 @@ impl Task {
             attempts: current.map_or_else(Vec::new, |task| task.attempts.clone()),
             keys,
             notice_due: false,
+            details_dropped: false,
         })
     }
 
@@ -265,12 +291,39 @@ impl Task {
 
     /// The mark that is left of a task: its numbers, without input, output or attempts.
     fn absent(&self, stamp: Stamp) -> Self {
-        let mark = self.entering(State::Absent, stamp).with_notice(false);
-        Self { attempts: Vec::new(), input: Input::empty(), ..mark }
+        Self {
+            attempts: Vec::new(),
+            input: Input::empty(),
+            notice_due: false,
+            details_dropped: false,
+            ..self.entering(State::Absent, stamp)
+        }
     }
 
     fn with_notice(self, notice_due: bool) -> Self {
         Self { notice_due, ..self }
+    }
+
+    /// The record, if it is settled, has been so since it entered its state at this place, and is not being revoked.
+    fn at_rest_since(&self, entered: u64) -> Result<&Self, Refusal> {
+        if self.entered != entered {
+            Err(Refusal::Stale)
+        } else if self.is_working() {
+            Err(Refusal::Working)
+        } else if self.is_revoking() {
+            // The end of the revoke is fenced by the revision.
+            Err(Refusal::Revoking)
+        } else {
+            Ok(self)
+        }
+    }
+
+    fn without_details(&self) -> Self {
+        let mut task = self.within(self.state.clone());
+        if let State::Success { output, .. } | State::Failed { output, .. } = &mut task.state {
+            *output = None;
+        }
+        Self { input: self.input.without_bytes(), attempts: Vec::new(), details_dropped: true, ..task }
     }
 
     /// The next revision, in another state.

@@ -70,7 +70,9 @@ impl Start {
         match (&self.kind, known) {
             (StartKind::Launch(request), _) => request.is_allowed(known),
             (StartKind::Retry, None) => Err(Refusal::NotFound),
-            (StartKind::Retry, Some(task)) => task.failure().map(|_| ()).ok_or(Refusal::NotFailed),
+            (StartKind::Retry, Some(task)) if task.failure().is_none() => Err(Refusal::NotFailed),
+            (StartKind::Retry, Some(task)) if task.is_input_dropped() => Err(Refusal::InputDropped),
+            (StartKind::Retry, Some(_)) => Ok(()),
         }
     }
 }

@@ -10,6 +10,7 @@ use regex::bytes::Regex;
 use task_recorder::config::{Config, ConfigError, Flags, LogFormat, StorePath, known_keys};
 use task_recorder::handler::Action;
 use task_recorder::handler::template::Template;
+use task_recorder::task::Retention;
 use tracing::level_filters::LevelFilter;
 
 const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/task-recorder.toml");
@@ -87,6 +88,8 @@ fn an_empty_file_gives_the_defaults_and_no_handlers() {
     assert_eq!(config.store.batch_max, 1024);
     assert_eq!(config.store.queue_max, 65_536);
     assert_eq!(config.store.events_kept, 10_000);
+    assert_eq!(config.retention, Retention::default());
+    assert!(config.retention.is_off());
     assert_eq!(config.log.format, LogFormat::Auto);
     assert_eq!(config.log.level, LevelFilter::INFO);
     assert!(config.handlers.is_empty());
@@ -157,6 +160,11 @@ fn every_key_can_be_set() {
         hot_bytes = "1GiB"
         batch_max = 65_536
         queue_max = 1
+        [retention]
+        details = "30d"
+        failed = "2w 12h"
+        success = "36500d"
+        interval = "100ms"
         [log]
         format = "json"
         level = "trace"
@@ -187,6 +195,11 @@ fn every_key_can_be_set() {
     assert_eq!(config.server.wait_max, Duration::from_hours(24));
     assert_eq!(config.store.path, StorePath::Memory);
     assert_eq!(config.store.hot_bytes, 1 << 30);
+    let hours = |hours| Some(Duration::from_hours(hours));
+    let interval = Duration::from_millis(100);
+    let retention =
+        Retention { details: hours(720), failed: hours(348), success: hours(36_500 * 24), interval };
+    assert_eq!(config.retention, retention);
     assert_eq!((config.log.format, config.log.level), (LogFormat::Json, LevelFilter::TRACE));
     assert_eq!(names(&config), ["a-B_9", "report"]);
     assert_eq!(config.handlers[0].input_bytes_max, 0);
@@ -250,6 +263,7 @@ fn every_scalar_key_has_a_variable() {
             ("TASK_RECORDER_SERVER_BODY_TIMEOUT", "6s"),
             ("TASK_RECORDER_STORE_PATH", "seven"),
             ("TASK_RECORDER_STORE_HOT_BYTES", "8MiB"),
+            ("TASK_RECORDER_RETENTION_DETAILS", "9d"),
             ("TASK_RECORDER_LOG_FORMAT", "text"),
             ("TASK_RECORDER_LOG_LEVEL", "warn"),
         ],
@@ -260,6 +274,7 @@ fn every_scalar_key_has_a_variable() {
     assert_eq!(config.server.body_timeout, Duration::from_secs(6));
     assert_eq!(config.store.path, StorePath::Folder("seven".into()));
     assert_eq!(config.store.hot_bytes, 8 << 20);
+    assert_eq!(config.retention.details, Some(Duration::from_hours(9 * 24)));
     assert_eq!((config.log.format, config.log.level), (LogFormat::Text, LevelFilter::WARN));
     assert_eq!(names(&config), ["echo"]);
 }
@@ -297,6 +312,10 @@ fn a_printed_config_reads_as_the_same_config() {
         [store]
         path = 'a "quoted" \ path'
         hot_bytes = "1500000B"
+        [retention]
+        details = "30d"
+        failed = "1d 1h"
+        interval = "90s"
         [handlers.charge]
         type = "webhook"
         url = "https://pay.example/charges/{id}"
@@ -313,6 +332,7 @@ fn a_printed_config_reads_as_the_same_config() {
     let second = good(&printed);
     assert_eq!(second.to_toml(), printed);
     assert_eq!((first.server, first.store, first.log), (second.server, second.store, second.log));
+    assert_eq!(first.retention, second.retention);
     assert_eq!(second.handlers.len(), 2);
 }
 

@@ -8,7 +8,8 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use task_recorder::store::{Claim, Claimed, Filter, Health, Order, Query, StateCounts, Store, StoreError};
 use task_recorder::task::{
-    ATTEMPTS_KEPT, ErrorKind, Failure, Outcome, Refusal, State, StateName, Task, TaskId,
+    ATTEMPTS_KEPT, Change, ErrorKind, Failure, Input, Outcome, Refusal, Request, State, StateName, Task,
+    TaskId, Undo,
 };
 use tokio::sync::Barrier;
 
@@ -44,6 +45,10 @@ every_store! {
     a_refusal_shows_the_record_that_stands_in_the_way,
     a_record_is_read_back_as_it_was_written,
     numbers_go_on_counting_over_revoke_and_forget,
+    details_are_dropped_in_place_and_the_rest_stays,
+    a_failed_task_without_its_input_is_launched_again_with_one,
+    a_revoke_that_is_under_way_keeps_everything,
+    an_expired_record_is_not_found_and_its_numbers_go_on,
     a_task_keeps_its_last_attempts,
     exactly_one_of_many_claims_starts,
     exactly_one_of_many_settles_of_one_run_counts,
@@ -71,6 +76,10 @@ async fn bring(store: &dyn Store, task: &TaskId, state: &str) -> Option<Claim> {
         "working" => return Some(claim(store, task, launch("in")).await),
         "success" => drop(run(store, task, success()).await),
         "failed" => drop(run(store, task, failure(ErrorKind::Error)).await),
+        "dropped" => {
+            let failed = run(store, task, failure(ErrorKind::Error)).await;
+            done(store.drop_details(&failed).await.unwrap());
+        }
         "revoked" => {
             run(store, task, success()).await;
             done(store.revoke(task).await.unwrap());
@@ -104,25 +113,45 @@ async fn ask(
         "retry" => claimed(store.claim(task, RETRY).await.unwrap()),
         "revoke" => moved(store.revoke(task).await.unwrap()),
         "forget" => moved(store.forget(task).await.unwrap()),
+        "drop details" | "expire" => {
+            let entered = store.get(task).await.unwrap().map_or(1, |task| task.entered);
+            let is_drop = change == "drop details";
+            let change = if is_drop { Change::DropDetails { entered } } else { Change::Expire { entered } };
+            moved(store.change(task, change).await.unwrap())
+        }
         other => panic!("no change {other}"),
     }
 }
 
 async fn every_move_is_made_or_refused_as_the_table_says(store: TestStore) {
-    use Refusal::{HandlerMismatch, NotFailed, NotFound, NotSuccess, Success, Working};
-    let free = [None, None, Some(NotFound), Some(NotFound), Some(NotFound)];
+    use Refusal::{
+        DetailsDropped, HandlerMismatch, InputDropped, NotFailed, NotFound, NotSuccess, Success, Working,
+    };
+    let unknown = Some(NotFound);
+    let mismatch = Some(HandlerMismatch);
+    let free = [None, None, unknown, unknown, unknown, unknown, unknown];
     let table = [
         ("unknown", free),
         (
             "working",
-            [Some(Working), Some(HandlerMismatch), Some(NotFailed), Some(NotSuccess), Some(NotFailed)],
+            [
+                Some(Working),
+                mismatch,
+                Some(NotFailed),
+                Some(NotSuccess),
+                Some(NotFailed),
+                Some(Working),
+                Some(Working),
+            ],
         ),
-        ("success", [Some(Success), Some(HandlerMismatch), Some(NotFailed), None, Some(NotFailed)]),
-        ("failed", [None, Some(HandlerMismatch), None, Some(NotSuccess), None]),
+        ("success", [Some(Success), mismatch, Some(NotFailed), None, Some(NotFailed), None, None]),
+        ("failed", [None, mismatch, None, Some(NotSuccess), None, None, None]),
+        ("dropped", [None, mismatch, Some(InputDropped), Some(NotSuccess), None, Some(DetailsDropped), None]),
         ("revoked", free),
         ("forgotten", free),
     ];
-    let changes = ["launch", "launch by another handler", "retry", "revoke", "forget"];
+    let changes =
+        ["launch", "launch by another handler", "retry", "revoke", "forget", "drop details", "expire"];
     let mut cases = Vec::new();
     for (state, refusals) in table {
         for (change, refusal) in changes.into_iter().zip(refusals) {
@@ -141,6 +170,10 @@ async fn every_move_is_made_or_refused_as_the_table_says(store: TestStore) {
         match answer {
             Err(_) => assert_eq!(after, before, "{case}: a refusal changes nothing"),
             Ok(now) if now.state == State::Absent => assert_eq!(after, None, "{case}"),
+            Ok(now) if *change == "drop details" => {
+                assert_eq!(now.state_name().as_str(), *state, "{case}");
+                assert_eq!(after.as_deref(), Some(&*now), "{case}");
+            }
             Ok(now) => {
                 assert!(now.is_working(), "{case}");
                 assert_eq!(after.as_deref(), Some(&*now), "{case}");
@@ -216,6 +249,131 @@ async fn numbers_go_on_counting_over_revoke_and_forget(store: TestStore) {
     assert_eq!(numbers(&forgotten), (4, 10, 1));
     assert_eq!(forgotten.attempts.len(), 1, "attempts are forgotten, numbers are not");
     assert_eq!(numbers(&done(store.revoke(&task).await.unwrap())), (4, 11, 2));
+}
+
+/// The record without its details, one revision on.
+fn without_details(task: &Task) -> Task {
+    let mut dropped = without_bytes(task);
+    if let State::Success { output, .. } | State::Failed { output, .. } = &mut dropped.state {
+        *output = None;
+    }
+    Task { revision: task.revision + 1, attempts: Vec::new(), details_dropped: true, ..dropped }
+}
+
+async fn details_are_dropped_in_place_and_the_rest_stays(mut store: TestStore) {
+    let with_output = |outcome: Outcome| Outcome { output: Some(output("out")), ..outcome };
+    let mut tasks = Vec::new();
+    for n in 0..6 {
+        let outcome = if n % 2 == 0 { success() } else { failure(ErrorKind::Timeout) };
+        tasks.push(run(&*store, &id(&format!("t{n}")), with_output(outcome)).await);
+    }
+    store.at_rest().await;
+    let counts = store.counts();
+    let late = Change::DropDetails { entered: tasks[1].entered - 1 };
+    assert_eq!(refused(store.change(&tasks[1].id, late).await.unwrap()).reason, Refusal::Stale);
+    // All but the last two, so that some keep their places among others.
+    let mut expected: Vec<_> = tasks.iter().map(|task| without_bytes(task)).collect();
+    for (task, expected) in tasks.iter().zip(&mut expected).take(4) {
+        let dropped = done(store.drop_details(task).await.unwrap());
+        *expected = without_details(task);
+        assert_eq!(*dropped, *expected);
+        let again = refused(store.drop_details(task).await.unwrap());
+        assert_eq!((again.reason, again.task), (Refusal::DetailsDropped, Some(dropped)));
+    }
+    for is_reopened in [false, true] {
+        if is_reopened && store.is_durable() {
+            store = store.reopen().await;
+        }
+        for is_at_rest in [false, true] {
+            if is_at_rest {
+                store.at_rest().await;
+            }
+            for task in expected.iter().take(4) {
+                assert_eq!(store.get(&task.id).await.unwrap().as_deref(), Some(task));
+            }
+            for order in [Order::Ascending, Order::Descending] {
+                let mut listed: Vec<_> = list_all(&*store, query(Filter::default(), order, 2))
+                    .await
+                    .iter()
+                    .map(|task| without_bytes(task))
+                    .collect();
+                if order == Order::Descending {
+                    listed.reverse();
+                }
+                assert_eq!(listed, expected);
+            }
+            assert_eq!(store.counts(), counts);
+        }
+    }
+    let answer = store.claim(&tasks[0].id, launch("in")).await.unwrap();
+    assert_eq!(not_started(answer).reason, Refusal::Success);
+}
+
+async fn a_failed_task_without_its_input_is_launched_again_with_one(store: TestStore) {
+    let (task, without_input) = (id("a"), id("b"));
+    let failed = run(&*store, &task, failure(ErrorKind::Error)).await;
+    let nothing = claim(&*store, &without_input, launch("")).await;
+    let nothing = settle(&*store, nothing, failure(ErrorKind::Error)).await;
+    for failed in [&failed, &nothing] {
+        done(store.drop_details(failed).await.unwrap());
+    }
+    store.at_rest().await;
+    assert_eq!(not_started(store.claim(&task, RETRY).await.unwrap()).reason, Refusal::InputDropped);
+    assert_eq!(started(store.claim(&without_input, RETRY).await.unwrap()).task().run, 2);
+
+    let same_input = |input: &'static str| Request {
+        if_same_input: true,
+        ..Request::new(handler("h"), Input::new(None, Bytes::from(input)))
+    };
+    let answer = store.claim(&task, same_input("another").into()).await.unwrap();
+    assert_eq!(not_started(answer).reason, Refusal::InputMismatch);
+    let claim = started(store.claim(&task, same_input("in").into()).await.unwrap());
+    let now = claim.task();
+    assert_eq!((now.run, &now.input.bytes[..], now.details_dropped), (2, &b"in"[..], false));
+    assert_eq!(settle(&*store, claim, failure(ErrorKind::Error)).await.attempts.len(), 1);
+    store.at_rest().await;
+    assert_eq!(started(store.claim(&task, RETRY).await.unwrap()).task().input.bytes, "in");
+}
+
+async fn a_revoke_that_is_under_way_keeps_everything(store: TestStore) {
+    let task = run(&*store, &id("revoking"), success()).await;
+    store.at_rest().await;
+    let revoking = done(store.change(&task.id, Change::BeginRevoke).await.unwrap());
+    for change in [Change::DropDetails { entered: task.entered }, Change::Expire { entered: task.entered }] {
+        let answer = refused(store.change(&task.id, change).await.unwrap());
+        assert_eq!((answer.reason, answer.task.as_ref()), (Refusal::Revoking, Some(&revoking)));
+    }
+    let failure = Failure::new(ErrorKind::Timeout, "no answer");
+    let end = Change::EndRevoke { revision: revoking.revision, result: Err(failure.clone()) };
+    let stands = done(store.change(&task.id, end).await.unwrap());
+    store.at_rest().await;
+    let dropped = done(store.drop_details(&stands).await.unwrap());
+    assert_eq!(*dropped, without_details(&stands));
+    let undo = Some(Undo::Failed(failure));
+    assert_eq!(dropped.state, State::Success { output: None, undo });
+    // A revoke needs none of the details.
+    done(store.revoke(&task.id).await.unwrap());
+    assert_eq!(store.get(&task.id).await.unwrap(), None);
+}
+
+async fn an_expired_record_is_not_found_and_its_numbers_go_on(store: TestStore) {
+    for (name, outcome) in [("a", success()), ("b", failure(ErrorKind::Error))] {
+        let task = run(&*store, &id(name), outcome.clone()).await;
+        store.at_rest().await;
+        let late = Change::Expire { entered: task.entered + 1 };
+        assert_eq!(refused(store.change(&task.id, late).await.unwrap()).reason, Refusal::Stale);
+        let expire = Change::Expire { entered: task.entered };
+        let expired = done(store.change(&task.id, expire.clone()).await.unwrap());
+        assert_eq!((&expired.state, expired.run, expired.revision), (&State::Absent, 1, 3));
+        assert_eq!(store.get(&task.id).await.unwrap(), None);
+        assert_eq!(refused(store.change(&task.id, expire).await.unwrap()).reason, Refusal::NotFound);
+        assert_eq!(list_ids(&*store, query(Filter::default(), Order::Ascending, 9)).await, [""; 0]);
+        assert_eq!(store.counts().total(), StateCounts::default());
+        store.at_rest().await;
+        let again = run(&*store, &task.id, success()).await;
+        assert_eq!((again.run, again.revision, again.revoked), (2, 5, 0));
+        done(store.revoke(&task.id).await.unwrap());
+    }
 }
 
 async fn a_task_keeps_its_last_attempts(store: TestStore) {

@@ -30,6 +30,7 @@ mod notices;
 mod policy;
 mod readme;
 mod recovery;
+mod retention;
 mod stores;
 mod support;
 mod tidy;

@@ -127,6 +127,11 @@ pub(crate) trait Moves: Store {
     async fn forget(&self, id: &TaskId) -> Result<Moved, StoreError> {
         self.change(id, Change::Forget).await
     }
+
+    /// Of a task in the state in which it is here.
+    async fn drop_details(&self, task: &Task) -> Result<Moved, StoreError> {
+        self.change(&task.id, Change::DropDetails { entered: task.entered }).await
+    }
 }
 
 impl<S: Store + ?Sized> Moves for S {}

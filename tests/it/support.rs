@@ -48,5 +48,6 @@ pub(crate) fn task(id: &str, media_type: Option<&str>, input: impl Into<Bytes>) 
         attempts: Vec::new(),
         keys: Vec::new(),
         notice_due: false,
+        details_dropped: false,
     }
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use task_recorder::store::{Claim, Claimed, Filter, Moved, Order, StateCounts};
-use task_recorder::task::{ErrorKind, Refusal, Start, StateName, Task};
+use task_recorder::task::{Change, Digest, ErrorKind, Refusal, Start, StateName, Task};
 
 use crate::stores::{
     Kind, Moves as _, RETRY, TestStore, attempt, failure, handler, id, in_states, launch_with, list_all,
@@ -41,6 +41,15 @@ enum Step {
     Forget {
         task: usize,
     },
+    /// With the place at which it entered its state, or with another one.
+    DropDetails {
+        task: usize,
+        is_late: bool,
+    },
+    Expire {
+        task: usize,
+        is_late: bool,
+    },
     List {
         states: Vec<StateName>,
         handler: Option<usize>,
@@ -68,6 +77,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::ClaimAgain),
         3 => task().prop_map(|task| Step::Revoke { task }),
         3 => task().prop_map(|task| Step::Forget { task }),
+        4 => (task(), 0..8_usize).prop_map(|(task, late)| Step::DropDetails { task, is_late: late == 7 }),
+        2 => (task(), 0..4_usize).prop_map(|(task, late)| Step::Expire { task, is_late: late == 3 }),
         4 => list,
         1 => Just(Step::Reopen),
         1 => Just(Step::Rest),
@@ -87,6 +98,7 @@ struct Expected {
     revoked: u32,
     /// When it came into its state, in changes of the walk.
     changed: u64,
+    is_dropped: bool,
 }
 
 #[derive(Debug, Default)]
@@ -102,6 +114,7 @@ impl Model {
         expected.state = state;
         expected.revision += 1;
         expected.changed = self.changes;
+        expected.is_dropped = false;
         expected
     }
 
@@ -123,6 +136,11 @@ impl Model {
     fn retry(&mut self, task: usize) -> Option<Refusal> {
         match self.tasks[task].state {
             None => Some(Refusal::NotFound),
+            Some(StateName::Failed)
+                if self.tasks[task].is_dropped && !input_of(self.tasks[task].input).is_empty() =>
+            {
+                Some(Refusal::InputDropped)
+            }
             Some(StateName::Failed) => {
                 self.moved(task, Some(StateName::Working)).run += 1;
                 None
@@ -159,6 +177,33 @@ impl Model {
                 None
             }
             Some(_) => Some(Refusal::NotFailed),
+        }
+    }
+
+    fn drop_details(&mut self, task: usize, is_late: bool) -> Option<Refusal> {
+        let now = &mut self.tasks[task];
+        match now.state {
+            None => Some(Refusal::NotFound),
+            Some(_) if is_late => Some(Refusal::Stale),
+            Some(StateName::Working) => Some(Refusal::Working),
+            Some(_) if now.is_dropped => Some(Refusal::DetailsDropped),
+            Some(_) => {
+                now.is_dropped = true;
+                now.revision += 1;
+                None
+            }
+        }
+    }
+
+    fn expire(&mut self, task: usize, is_late: bool) -> Option<Refusal> {
+        match self.tasks[task].state {
+            None => Some(Refusal::NotFound),
+            Some(_) if is_late => Some(Refusal::Stale),
+            Some(StateName::Working) => Some(Refusal::Working),
+            Some(_) => {
+                self.moved(task, None);
+                None
+            }
         }
     }
 
@@ -220,6 +265,18 @@ impl Walk {
                 let moved = self.store.forget(&id(IDS[*task])).await.unwrap();
                 assert_eq!(refusal(&moved), expected);
             }
+            Step::DropDetails { task, is_late } => {
+                let entered = self.place_of(*task).await + u64::from(*is_late);
+                let expected = self.model.drop_details(*task, *is_late);
+                let moved = self.store.change(&id(IDS[*task]), Change::DropDetails { entered }).await;
+                assert_eq!(refusal(&moved.unwrap()), expected);
+            }
+            Step::Expire { task, is_late } => {
+                let entered = self.place_of(*task).await + u64::from(*is_late);
+                let expected = self.model.expire(*task, *is_late);
+                let moved = self.store.change(&id(IDS[*task]), Change::Expire { entered }).await;
+                assert_eq!(refusal(&moved.unwrap()), expected);
+            }
             Step::List { states, handler, is_ascending, limit } => {
                 self.list(states, *handler, *is_ascending, *limit).await;
             }
@@ -231,6 +288,11 @@ impl Walk {
             Step::Rest => self.store.at_rest().await,
         }
         self
+    }
+
+    /// Where the id entered the state that it is in.
+    async fn place_of(&self, task: usize) -> u64 {
+        self.store.get(&id(IDS[task])).await.unwrap().map_or(0, |task| task.entered)
     }
 
     async fn claim(&mut self, task: usize, start: Start, expected: Option<Refusal>) {
@@ -305,7 +367,10 @@ impl Walk {
             (expected.run, expected.revision, expected.revoked),
             "{now:?}"
         );
-        assert_eq!(now.input.bytes, input_of(expected.input), "{now:?}");
+        let input = input_of(expected.input);
+        assert_eq!((now.input.size, now.input.digest), (input.len() as u64, Digest::of(&input)), "{now:?}");
+        assert_eq!(now.input.bytes, if expected.is_dropped { Vec::new() } else { input }, "{now:?}");
+        assert_eq!(now.details_dropped, expected.is_dropped, "{now:?}");
     }
 }
 

@@ -45,8 +45,18 @@ impl Limits {
 
     /// Whether there is a batch to archive.
     pub(super) fn are_passed(self, table: &Table) -> bool {
+        self.is_full(table) || !table.returned(1).0.is_empty()
+    }
+
+    fn is_full(self, table: &Table) -> bool {
         let (tasks, bytes) = table.at_rest();
         tasks >= self.tasks + self.batch() || bytes > self.bytes
+    }
+
+    /// What is to be archived next, oldest first. What came back goes again at once, alone: it is old, and its row may
+    /// hold what was dropped from it.
+    fn next_batch(self, table: &Table) -> (Vec<Arc<Task>>, u64) {
+        if self.is_full(table) { table.oldest_at_rest(self.batch()) } else { table.returned(BATCH_MAX) }
     }
 }
 
@@ -87,8 +97,8 @@ impl Archiver {
     }
 
     fn archive_all(&mut self) -> rusqlite::Result<()> {
-        while self.limits.are_passed(&self.table) {
-            let (mut batch, seq) = self.table.oldest_at_rest(self.limits.batch());
+        loop {
+            let (mut batch, seq) = self.limits.next_batch(&self.table);
             let mut bytes = 0;
             let is_too_much = |task: &Arc<Task>| {
                 bytes += task.payload_bytes();
@@ -107,7 +117,6 @@ impl Archiver {
             }
             self.archive.checkpoint()?;
         }
-        Ok(())
     }
 }
 

@@ -36,6 +36,8 @@ struct Detail<'a> {
     undo: Option<Cow<'a, Undo>>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     notice_due: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    details_dropped: bool,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -58,6 +60,7 @@ pub(super) fn bind(statement: &mut Statement<'_>, task: &Task, has_input: bool) 
             _ => None,
         },
         notice_due: task.notice_due,
+        details_dropped: task.details_dropped,
     };
     let detail = serde_json::to_string(&detail)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
@@ -100,6 +103,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Task> {
         attempts: detail.attempts.into_owned(),
         keys: detail.keys.into_owned(),
         notice_due: detail.notice_due,
+        details_dropped: detail.details_dropped,
     })
 }
 

@@ -111,6 +111,7 @@ impl Writer {
 
     /// Runs until it is told to close, or nobody is left to tell it.
     pub(super) fn run(mut self, queue: &Receiver<Request>, wake_archiver: &SyncSender<()>) {
+        self.wake(wake_archiver);
         loop {
             let first = match self.next(queue) {
                 Ok(request) => request,
@@ -127,13 +128,18 @@ impl Writer {
                 is_closing = self.take(&mut batch, request);
             }
             self.commit(batch);
-            if self.limits.are_passed(&self.table) {
-                // An error means that it is awake already, or has ended and said why.
-                let _ = wake_archiver.try_send(());
-            }
+            self.wake(wake_archiver);
             if is_closing {
                 return;
             }
+        }
+    }
+
+    /// Wakes the archiver if there is something to do for it.
+    fn wake(&self, archiver: &SyncSender<()>) {
+        if self.limits.are_passed(&self.table) {
+            // An error means that it is awake already, or has ended and said why.
+            let _ = archiver.try_send(());
         }
     }
 

@@ -32,8 +32,18 @@ impl TestServer {
         Self { folder, child, base, log }
     }
 
+    /// Has another config at its next start.
+    pub(crate) fn configure(&self, config: &str) {
+        std::fs::write(self.folder.path().join("config.toml"), config).expect("a config file");
+    }
+
     pub(crate) fn base(&self) -> &str {
         &self.base
+    }
+
+    /// What it has logged since its last start.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().expect("the log").clone()
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -85,11 +95,6 @@ impl TestServer {
     /// Waits for its end.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         self.child.wait().expect("its end")
-    }
-
-    /// What it has logged since its start.
-    pub(crate) fn log(&self) -> String {
-        self.log.lock().expect("the log").clone()
     }
 }
 

@@ -1,0 +1,261 @@
+//! The work of [`Retention`]: what has been settled for long enough loses its details, or is forgotten.
+//!
+//! Each rule walks the settled tasks in the order in which they settled, up to the first that is too young, and goes on
+//! from there the next time: what it has seen once is not read again, until a restart.
+//!
+//! Invariant: everything settled at or before a rule's `done_to` is dealt with (tests/it/retention.rs). For a task
+//! enters a state only at a place behind all others, so one that was working has a later place when it settles; a drop
+//! of details keeps the place, and nothing gives them back there; and a success that is being revoked, which may stand
+//! again at its old place, holds `done_to` in front of it. Every change is fenced by the place, so that one that comes
+//! too late does nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::{Instant, sleep};
+
+use super::Recorder;
+use crate::store::{Filter, Moved, Order, Query, Store, StoreError};
+use crate::task::{Change, Refusal, Retention, StateName, Task};
+
+/// How many tasks are looked at before it rests, and how many of them are changed at once: a small part of what the
+/// store takes in a commit, so that launches never wait behind many of these changes.
+const PAGE: usize = 500;
+const AT_ONCE: usize = 32;
+/// The shortest rest after a page; it rests for as long as the page took.
+const REST_MIN: Duration = Duration::from_millis(10);
+/// How long it pauses after an error, at first and at most.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_mins(1);
+
+impl Recorder {
+    /// Keeps settled tasks only as long as this says, in the background, until [`Recorder::stop`] is called. To be
+    /// called once, within a runtime of tokio.
+    pub fn retain(&self, retention: &Retention) {
+        if retention.is_off() {
+            return;
+        }
+        let (inner, interval) = (Arc::clone(&self.inner), retention.interval);
+        let rules = rules(retention);
+        self.inner.runs.spawn(async move {
+            // What is cut off in the middle is either written or not, and the next start looks at all again.
+            inner.draining.run_until_cancelled(retain(&*inner.store, rules, interval)).await;
+        });
+    }
+}
+
+/// One of the ages, and what is done at it.
+#[derive(Debug)]
+struct Rule {
+    name: &'static str,
+    states: &'static [StateName],
+    age: Duration,
+    deed: Deed,
+    /// None at first.
+    done_to: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Deed {
+    Expire,
+    DropDetails,
+}
+
+/// What is forgotten goes first: it has no details to drop.
+fn rules(retention: &Retention) -> Vec<Rule> {
+    use StateName::{Failed, Success};
+    let all: [(_, &'static [StateName], _, _); 3] = [
+        ("success", &[Success], retention.success, Deed::Expire),
+        ("failed", &[Failed], retention.failed, Deed::Expire),
+        ("details", &[Success, Failed], retention.details, Deed::DropDetails),
+    ];
+    let rule = |(name, states, age, deed)| Some(Rule { name, states, age: age?, deed, done_to: None });
+    all.into_iter().filter_map(rule).collect()
+}
+
+/// Ends when the store takes no writes any more.
+async fn retain(store: &dyn Store, mut rules: Vec<Rule>, interval: Duration) {
+    let mut pause = PAUSE_MIN;
+    loop {
+        match apply_all(store, &mut rules).await {
+            Ok(()) => {
+                pause = PAUSE_MIN;
+                sleep(interval).await;
+            }
+            Err(StoreError::Closed | StoreError::Dead(_)) => return,
+            Err(error) => {
+                tracing::warn!(%error, ?pause, "what is too old stays for now");
+                sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+        }
+    }
+}
+
+async fn apply_all(store: &dyn Store, rules: &mut [Rule]) -> Result<(), StoreError> {
+    for rule in rules {
+        rule.apply(store).await?;
+    }
+    Ok(())
+}
+
+impl Rule {
+    /// Deals with every task that is old enough now.
+    async fn apply(&mut self, store: &dyn Store) -> Result<(), StoreError> {
+        let age = SignedDuration::try_from(self.age).unwrap_or(SignedDuration::MAX);
+        // Nothing is older than the oldest time that can be written.
+        let cutoff = Timestamp::now().checked_sub(age).unwrap_or(Timestamp::MIN);
+        let filter = Filter { states: self.states.to_vec(), ..Filter::default() };
+        let mut query = Query { filter, order: Order::Ascending, after: self.done_to, limit: PAGE };
+        let (mut held, mut changed) = (None, 0);
+        loop {
+            let begun = Instant::now();
+            let page = store.list(&query).await?;
+            let found = page.tasks.len();
+            // The times go up with the places. Where a clock went back, what is behind waits a little longer.
+            let due: Vec<_> = page.tasks.into_iter().take_while(|task| task.since <= cutoff).collect();
+            let is_end = due.len() < found || page.next.is_none();
+            let last = due.last().map(|task| task.entered);
+            query.after = if is_end { last.or(query.after) } else { page.next };
+
+            let done = self.change_all(store, due).await?;
+            changed += done.changed;
+            held = held.into_iter().chain(done.held).min();
+            self.done_to = query.after.map(|place| held.map_or(place, |held| place.min(held - 1)));
+            if is_end {
+                break;
+            }
+            sleep(begun.elapsed().max(REST_MIN)).await;
+        }
+        if changed > 0 {
+            tracing::info!(rule = self.name, tasks = changed, "dropped what is too old");
+        }
+        Ok(())
+    }
+
+    async fn change_all(&self, store: &dyn Store, due: Vec<Arc<Task>>) -> Result<Done, StoreError> {
+        let deed = self.deed;
+        let is_left = |task: &Arc<Task>| deed == Deed::Expire || !task.details_dropped;
+        let mut moves = stream::iter(due.into_iter().filter(is_left))
+            .map(|task| async move { (task.entered, store.change(&task.id, deed.at(task.entered)).await) })
+            .buffer_unordered(AT_ONCE);
+        let mut done = Done::default();
+        while let Some((place, moved)) = moves.next().await {
+            match moved? {
+                Moved::Done(_) => done.changed += 1,
+                Moved::Refused(refused) if refused.reason == Refusal::Revoking => {
+                    done.held = done.held.into_iter().chain([place]).min();
+                }
+                // It has left the state meanwhile.
+                Moved::Refused(_) => {}
+            }
+        }
+        Ok(done)
+    }
+}
+
+impl Deed {
+    fn at(self, entered: u64) -> Change {
+        match self {
+            Self::Expire => Change::Expire { entered },
+            Self::DropDetails => Change::DropDetails { entered },
+        }
+    }
+}
+
+/// What became of a page.
+#[derive(Debug, Default)]
+struct Done {
+    changed: u64,
+    /// The first place of a task that cannot be dealt with yet.
+    held: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::store::{Claimed, MemoryStore};
+    use crate::task::{Attempt, ErrorKind, Failure, HandlerName, Input, Request, TaskId};
+
+    async fn settled(store: &dyn Store, name: &str) -> Arc<Task> {
+        let id: TaskId = name.parse().unwrap();
+        let request = Request::new(HandlerName::in_process(), Input::new(None, Bytes::from("in")));
+        let Claimed::Started(claim) = store.claim(&id, request.into()).await.unwrap() else { panic!("{id}") };
+        let (now, run) = (Timestamp::now(), claim.task().run);
+        let attempt = Attempt { run, attempt: 1, started: now, ended: now, code: None, failure: None };
+        done(store.settle(claim, attempt, None).await.unwrap())
+    }
+
+    fn done(moved: Moved) -> Arc<Task> {
+        match moved {
+            Moved::Done(task) => task,
+            Moved::Refused(refused) => panic!("{refused:?}"),
+        }
+    }
+
+    async fn is_dropped(store: &dyn Store, task: &Task) -> bool {
+        store.get(&task.id).await.unwrap().unwrap().details_dropped
+    }
+
+    fn drop_details(age: Duration) -> Rule {
+        rules(&Retention { details: Some(age), ..Retention::default() }).remove(0)
+    }
+
+    #[tokio::test]
+    async fn it_goes_on_where_it_ended_and_holds_in_front_of_a_revoke() {
+        let store = MemoryStore::new();
+        let (a, b, c) = (settled(&store, "a").await, settled(&store, "b").await, settled(&store, "c").await);
+        let mut rule = drop_details(Duration::ZERO);
+        let revoking = done(store.change(&b.id, Change::BeginRevoke).await.unwrap());
+        rule.apply(&store).await.unwrap();
+        assert!(is_dropped(&store, &a).await && is_dropped(&store, &c).await);
+        assert!(!is_dropped(&store, &b).await);
+        assert_eq!(rule.done_to, Some(b.entered - 1));
+
+        let failure = Failure::new(ErrorKind::Timeout, "no answer");
+        let end = Change::EndRevoke { revision: revoking.revision, result: Err(failure) };
+        done(store.change(&b.id, end).await.unwrap());
+        rule.apply(&store).await.unwrap();
+        assert!(is_dropped(&store, &b).await);
+        assert_eq!(rule.done_to, Some(c.entered));
+
+        let d = settled(&store, "d").await;
+        rule.apply(&store).await.unwrap();
+        assert!(is_dropped(&store, &d).await);
+        assert_eq!(rule.done_to, Some(d.entered));
+    }
+
+    #[tokio::test]
+    async fn what_is_too_young_is_not_passed_by() {
+        let store = MemoryStore::new();
+        let task = settled(&store, "a").await;
+        let mut rule = drop_details(Duration::from_hours(1));
+        rule.apply(&store).await.unwrap();
+        assert_eq!((rule.done_to, is_dropped(&store, &task).await), (None, false));
+        rule.age = Duration::ZERO;
+        rule.apply(&store).await.unwrap();
+        assert_eq!((rule.done_to, is_dropped(&store, &task).await), (Some(task.entered), true));
+    }
+
+    #[tokio::test]
+    async fn more_than_a_page_is_dealt_with_at_once() {
+        let store = MemoryStore::new();
+        for n in 0..=2 * PAGE {
+            settled(&store, &format!("t{n}")).await;
+        }
+        let mut rule = rules(&Retention { success: Some(Duration::ZERO), ..Retention::default() }).remove(0);
+        rule.apply(&store).await.unwrap();
+        assert_eq!(store.counts().total().success, 0);
+    }
+
+    #[test]
+    fn a_rule_that_is_off_is_none() {
+        assert!(rules(&Retention::default()).is_empty());
+        let failed = Retention { failed: Some(Duration::ZERO), ..Retention::default() };
+        assert_eq!(rules(&failed).len(), 1);
+    }
+}
