@@ -41,11 +41,10 @@ impl Outcome {
         match (failure.kind, self.code) {
             (ErrorKind::Refused | ErrorKind::Dns | ErrorKind::Tls | ErrorKind::Spawn, _)
             | (ErrorKind::Status, Some(Code::HttpStatus(429 | 503))) => true,
-            (ErrorKind::Timeout, _) => in_doubt || !failure.in_doubt,
+            (ErrorKind::Timeout | ErrorKind::ConnectionLost, _) => in_doubt || !failure.in_doubt,
             (ErrorKind::Status, Some(Code::HttpStatus(500..)))
             | (
-                ErrorKind::ConnectionLost
-                | ErrorKind::Body
+                ErrorKind::Body
                 | ErrorKind::Signal
                 | ErrorKind::ExitCode
                 | ErrorKind::Error
