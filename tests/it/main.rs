@@ -19,6 +19,7 @@ mod embedded;
 mod handlers;
 mod http;
 mod laws;
+mod life;
 mod load;
 mod policy;
 mod readme;
