@@ -6,13 +6,18 @@
 //! | `GET /tasks/{id}`, `/status`, `/result` | `record` |
 //! | `POST /tasks/{id}/retry`, `/cancel`, `/revoke`, `DELETE /tasks/{id}`, `POST /handlers/{name}/pause`, `/resume` | `action` |
 //! | `GET /tasks` | `list` |
+//! | `POST /tasks` | `batch` |
+//! | `POST /lookup` | `lookup` |
 //! | `GET /stats`, `/handlers`, `/livez`, `/readyz`, `/version` | `service` |
 //!
 //! Invariant: every answer that is not 2xx is `application/problem+json`, also for unknown routes and methods.
 
 mod action;
+mod batch;
+mod body;
 mod launch;
 mod list;
+mod lookup;
 mod params;
 mod path;
 mod problem;
@@ -48,7 +53,7 @@ pub struct Api {
 /// The routes over this recorder and these handlers.
 pub fn router(api: Api) -> Router {
     let router = Router::new()
-        .route("/tasks", get(list::list))
+        .route("/tasks", get(list::list).post(batch::launch))
         .route(
             "/tasks/{id}",
             post(launch::launch).put(launch::launch).get(record::record).delete(action::forget),
@@ -58,6 +63,7 @@ pub fn router(api: Api) -> Router {
         .route("/tasks/{id}/retry", post(action::retry))
         .route("/tasks/{id}/cancel", post(action::cancel))
         .route("/tasks/{id}/revoke", post(action::revoke))
+        .route("/lookup", post(lookup::lookup))
         .route("/handlers/{name}/pause", post(action::pause))
         .route("/handlers/{name}/resume", post(action::resume))
         .route("/stats", get(service::stats))

@@ -95,12 +95,13 @@ async fn serve(config: Config) -> Result<Exit, Stopped> {
         connections_max: config.server.connections_max,
         header_timeout: config.server.header_timeout,
     };
+    // Before anybody is told that it runs: from then on a signal is an orderly stop.
+    let mut signals = Signals::new().map_err(stopped(Exit::Unhealthy))?;
     let closing = CancellationToken::new();
     let mut background = JoinSet::new();
     background.spawn(server::serve(listener, api::router(api), options, closing.clone()));
     tracing::info!(%listen, store = %store_name, handlers = %names, config = %config.file, "listening");
 
-    let mut signals = Signals::new().map_err(stopped(Exit::Unhealthy))?;
     let exit = tokio::select! {
         name = signals.next() => {
             tracing::info!(signal = name, grace = ?config.server.grace, "stopping; once more to stop at once");
@@ -110,7 +111,10 @@ async fn serve(config: Config) -> Result<Exit, Stopped> {
             tracing::error!("the store has failed; stopping, so that a restart can find out what it holds");
             Exit::StoreFailed
         }
-        _ = background.join_next() => Exit::Unhealthy,
+        _ = background.join_next() => {
+            tracing::error!("nobody accepts connections any more; stopping");
+            Exit::Unhealthy
+        }
     };
     // Status and readiness are answered until the runs have ended; launches are refused.
     tokio::select! {
@@ -143,8 +147,16 @@ fn lane(handler: &Arc<Handler>) -> LaneSpec {
 }
 
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
-        format!("cannot listen on {address}; stop what uses it, or choose another address with --listen")
+    TcpListener::bind(address).await.map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::AddrInUse => "stop what uses it, or choose another address with --listen",
+            io::ErrorKind::PermissionDenied => "this user may not; choose a port from 1024 on with --listen",
+            io::ErrorKind::AddrNotAvailable => {
+                "no network of this machine has it; choose another with --listen"
+            }
+            _ => "choose another address with --listen",
+        };
+        anyhow::Error::new(error).context(format!("cannot listen on {address}; {hint}"))
     })
 }
 

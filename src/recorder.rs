@@ -9,6 +9,7 @@
 mod endings;
 mod in_process;
 mod lane;
+mod pause;
 mod recovery;
 mod revoke;
 mod run;
@@ -52,6 +53,8 @@ struct Inner {
     lanes: BTreeMap<HandlerName, Arc<Lane>>,
     waiters: Waiters,
     endings: Endings,
+    /// Held while a handler is paused or resumed.
+    pausing: tokio::sync::Mutex<()>,
     /// No new launches.
     draining: CancellationToken,
     /// Runs end now.
@@ -117,6 +120,7 @@ impl Recorder {
             lanes,
             waiters: Waiters::default(),
             endings: Endings::default(),
+            pausing: tokio::sync::Mutex::default(),
             draining: CancellationToken::new(),
             aborting: CancellationToken::new(),
             giving_up: CancellationToken::new(),
@@ -190,13 +194,6 @@ impl Recorder {
     #[must_use]
     pub fn lane_counts(&self, handler: &HandlerName) -> Option<LaneCounts> {
         self.lane(handler).map(|lane| lane.counts())
-    }
-
-    /// Starts nothing of a handler any more, or again. Launches are accepted and queued meanwhile. Returns whether
-    /// there is such a handler.
-    #[must_use]
-    pub fn pause(&self, handler: &HandlerName, is_paused: bool) -> bool {
-        self.lane(handler).map(|lane| lane.pause(is_paused)).is_some()
     }
 
     /// Stops a run: one that waits at once, one with an attempt under way is told to end, and is `canceling` until it

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, Response, Version, header};
+use axum::http::{HeaderValue, Request, Response, Version, header};
 use axum::response::IntoResponse as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -109,9 +109,13 @@ async fn answer(
     }
 }
 
-/// What a proxy in front may read differently than we do (RFC 9112, section 3.2). hyper lets these pass.
+/// What a proxy in front may read differently than we do (RFC 9112, sections 3.2 and 6.1). hyper lets these pass.
 fn ambiguity(request: &Request<Incoming>) -> Option<&'static str> {
     let hosts = request.headers().get_all(header::HOST).iter().count();
-    let is_ambiguous = hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11);
-    is_ambiguous.then_some("A request has exactly one Host header.")
+    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
+        return Some("A request has exactly one Host header.");
+    }
+    let mut codings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
+    let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    (!codings.all(is_chunked)).then_some("No Transfer-Encoding is understood but chunked.")
 }

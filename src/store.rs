@@ -89,12 +89,28 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError`] when it could not be read.
     async fn recover(&self) -> Result<Recovered, StoreError>;
 
+    /// Keeps a small value under a key, in place of an earlier one, or drops it: what has to outlive a restart and is
+    /// no task. Durable when this returns; of several at the same moment under one key the last one holds.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it could not be written; nothing has changed then.
+    async fn put_note(&self, key: &str, value: Option<Vec<u8>>) -> Result<(), StoreError>;
+
+    /// The notes whose keys begin so, in the order of their keys. Meant for the start: it takes a turn of the writer.
+    ///
+    /// # Errors
+    /// [`StoreError`] when they could not be read.
+    async fn notes(&self, prefix: &str) -> Result<Vec<Note>, StoreError>;
+
     /// Whether it can write, now and whenever that changes.
     fn health(&self) -> watch::Receiver<Health>;
 
     /// Writes what is queued and lets go of the storage. Every later write answers [`StoreError::Closed`].
     async fn close(&self);
 }
+
+/// What [`Store::put_note`] keeps: a key and its value.
+pub type Note = (String, Vec<u8>);
 
 /// The right to settle one run. Made by a store only.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use super::path::TaskPath;
 use super::problem::Problem;
 use super::view::{self, StatusView};
 use crate::store::Moved;
-use crate::task::{HandlerName, Refusal, Task, TaskId};
+use crate::task::{HandlerName, Refusal, StateName, Task, TaskId};
 
 pub(super) async fn retry(
     State(api): State<Arc<Api>>,
@@ -71,15 +71,22 @@ pub(super) async fn forget(
     }
 }
 
+/// An id that is free.
 #[derive(Serialize)]
-struct AbsentView<'a> {
+pub(super) struct AbsentView<'a> {
     id: &'a str,
     state: &'a str,
 }
 
+impl<'a> AbsentView<'a> {
+    pub(super) fn new(id: &'a TaskId) -> Self {
+        Self { id: id.as_str(), state: StateName::Absent.as_str() }
+    }
+}
+
 /// The id is free again.
 fn absent(id: &TaskId, wait: Wait) -> Response {
-    let mut response = view::json(StatusCode::OK, &AbsentView { id: id.as_str(), state: "not_found" });
+    let mut response = view::json(StatusCode::OK, &AbsentView::new(id));
     response.headers_mut().extend(wait.applied());
     response
 }
@@ -122,19 +129,22 @@ pub(super) async fn pause(
     State(api): State<Arc<Api>>,
     Path(name): Path<String>,
 ) -> Result<Response, Problem> {
-    api.pause(&name, true)
+    api.pause(&name, true).await
 }
 
 pub(super) async fn resume(
     State(api): State<Arc<Api>>,
     Path(name): Path<String>,
 ) -> Result<Response, Problem> {
-    api.pause(&name, false)
+    api.pause(&name, false).await
 }
 
 impl Api {
-    fn pause(&self, name: &str, paused: bool) -> Result<Response, Problem> {
-        let is_known = name.parse::<HandlerName>().is_ok_and(|name| self.recorder.pause(&name, paused));
+    async fn pause(&self, name: &str, paused: bool) -> Result<Response, Problem> {
+        let is_known = match name.parse::<HandlerName>() {
+            Ok(name) => self.recorder.pause(&name, paused).await?,
+            Err(_) => false,
+        };
         if is_known {
             Ok(view::json(StatusCode::OK, &PausedView { name, paused }))
         } else {

@@ -8,12 +8,10 @@ use axum::extract::{self, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::Serialize;
-use tokio::time::timeout;
 
 use super::Api;
+use super::body;
 use super::params::{Params, Wait};
 use super::path::TaskPath;
 use super::problem::Problem;
@@ -21,13 +19,13 @@ use super::view::{self, StatusView};
 use crate::handler::Handler;
 use crate::recorder::Launch;
 use crate::store::Refused;
-use crate::task::{Digest, Input, Match, Refusal, Request, TaskId};
+use crate::task::{Digest, Input, Match, Refusal, Request, Task, TaskId};
 
 /// The longest `Idempotency-Key`, in bytes.
 const KEY_BYTES_MAX: usize = 255;
 
 #[derive(Serialize)]
-struct LaunchView<'a> {
+pub(super) struct LaunchView<'a> {
     #[serde(flatten)]
     status: StatusView<'a>,
     launched: bool,
@@ -133,7 +131,7 @@ impl Api {
         Ok(response)
     }
 
-    fn handler(&self, name: Option<&str>) -> Result<&Arc<Handler>, Problem> {
+    pub(super) fn handler(&self, name: Option<&str>) -> Result<&Arc<Handler>, Problem> {
         match name {
             Some(name) => self.handlers.get(name).ok_or_else(|| self.unknown_handler(name)),
             None => self.handlers.default_handler().ok_or_else(|| {
@@ -167,42 +165,41 @@ async fn input(parts: &Parts, body: Body, bytes_max: usize, patience: Duration) 
             return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid-content-type", title, detail));
         }
     };
-    let collected = timeout(patience, Limited::new(body, bytes_max).collect()).await;
-    let bytes: Bytes = match collected {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            let detail = format!("The body has more than the {bytes_max} bytes that this handler takes.");
-            let title = "The input is too large";
-            return Err(
-                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "input-too-large", title, detail).closing()
-            );
-        }
-        Ok(Err(_)) => return Err(Problem::malformed("The body ended before it was complete.")),
-        Err(_elapsed) => {
-            let detail = format!("The body did not arrive within {} seconds.", patience.as_secs());
-            let title = "The body took too long";
-            return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body-timeout", title, detail).closing());
-        }
-    };
+    let bytes = body::read(body, bytes_max, patience, Problem::input_too_large).await?;
     Ok(Input::new(media_type, bytes))
 }
 
 fn answer(id: &TaskId, launch: &Launch) -> Result<Response, Problem> {
-    let (task, reason) = match launch {
-        Launch::Started(task) => (task, None),
-        Launch::Refused(refused @ Refused { reason, task }) => match (task, duplicate_word(*reason)) {
-            (Some(task), Some(word)) => (task, Some(word)),
-            _ => return Err(Problem::refused(id, refused)),
-        },
-    };
-    let is_accepted = reason.is_none() && task.is_working();
-    let status = if is_accepted { StatusCode::ACCEPTED } else { StatusCode::OK };
-    let body = LaunchView { status: StatusView::new(task), launched: reason.is_none(), reason };
+    let Decided { status, task, view } = Decided::new(id, launch)?;
     let location = HeaderValue::try_from(format!("/tasks/{id}")).ok();
     let headers = location.into_iter().map(|value| (header::LOCATION, value)).chain([view::etag(task)]);
-    let mut response = view::json(status, &body).into_response();
+    let mut response = view::json(status, &view).into_response();
     response.headers_mut().extend(headers);
     Ok(response)
+}
+
+/// What a launch came to, as an answer of its own or a line of a batch tells it.
+pub(super) struct Decided<'a> {
+    pub(super) status: StatusCode,
+    pub(super) view: LaunchView<'a>,
+    task: &'a Task,
+}
+
+impl<'a> Decided<'a> {
+    /// Fails on a refusal that is no duplicate.
+    pub(super) fn new(id: &TaskId, launch: &'a Launch) -> Result<Self, Problem> {
+        let (task, reason) = match launch {
+            Launch::Started(task) => (task, None),
+            Launch::Refused(refused @ Refused { reason, task }) => match (task, duplicate_word(*reason)) {
+                (Some(task), Some(word)) => (task, Some(word)),
+                _ => return Err(Problem::refused(id, refused)),
+            },
+        };
+        let is_accepted = reason.is_none() && task.is_working();
+        let status = if is_accepted { StatusCode::ACCEPTED } else { StatusCode::OK };
+        let view = LaunchView { status: StatusView::new(task), launched: reason.is_none(), reason };
+        Ok(Self { status, view, task })
+    }
 }
 
 /// Why a launch was not needed, which is no error; none for other refusals.

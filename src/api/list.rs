@@ -17,7 +17,7 @@ use super::problem::Problem;
 use super::view::{self, ListedView};
 use crate::recorder::Recorder;
 use crate::store::{Filter, Order, Page, Query, StoreError};
-use crate::task::{ErrorKind, StateName, Task, TaskId};
+use crate::task::{ErrorKind, HandlerName, StateName, Task, TaskId};
 
 const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 1_000;
@@ -49,12 +49,24 @@ pub(super) async fn list(
     let order = order(&params)?;
     let query =
         Query { filter: filter(&params)?, order, after: cursor(&params, order)?, limit: LIMIT_DEFAULT };
+    if let Some(handler) = &query.filter.handler {
+        api.known(handler)?;
+    }
     if format != Format::Json {
         return Ok(streamed(api.recorder.clone(), query, limit, format));
     }
     let query = Query { limit: limit.unwrap_or(LIMIT_DEFAULT), ..query };
     let page = api.recorder.list(&query).await?;
     Ok(paged(&uri, &page, order))
+}
+
+impl Api {
+    /// Refuses a name that is not configured and that no task has: an empty list would look as if all were well.
+    fn known(&self, handler: &HandlerName) -> Result<(), Problem> {
+        let is_known = self.handlers.get(handler.as_str()).is_some()
+            || self.recorder.counts().by_handler.contains_key(handler);
+        if is_known { Ok(()) } else { Err(self.unknown_handler(handler.as_str())) }
+    }
 }
 
 fn paged(uri: &Uri, page: &Page, order: Order) -> Response {
@@ -83,7 +95,9 @@ fn streamed(recorder: Recorder, mut query: Query, limit: Option<usize>, format: 
     let lines = stream::try_unfold(Some((recorder, query, left)), move |rest| async move {
         let Some((recorder, mut query, left)) = rest else { return Ok::<_, StoreError>(None) };
         query.limit = left.min(LIMIT_MAX);
-        let page = recorder.list(&query).await?;
+        // The client sees only that the stream breaks off.
+        let page =
+            recorder.list(&query).await.inspect_err(|error| tracing::warn!(%error, "list broken off"))?;
         let left = left - page.tasks.len();
         query.after = page.next;
         let rest = page.next.filter(|_| left > 0).map(|_| (recorder, query, left));

@@ -1,5 +1,7 @@
 //! Errors as the client sees them: RFC 9457 problem details with a stable type, a plain sentence, and no internals.
 
+use std::time::Duration;
+
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -26,8 +28,9 @@ pub struct Problem {
     is_closing: bool,
 }
 
+/// A problem as JSON.
 #[derive(Serialize)]
-struct Body<'a> {
+pub(super) struct ProblemView<'a> {
     r#type: String,
     title: &'a str,
     status: u16,
@@ -56,6 +59,11 @@ impl Problem {
         self
     }
 
+    pub(super) fn with_id(mut self, id: &TaskId) -> Self {
+        self.id = Some(id.clone());
+        self
+    }
+
     pub(super) fn invalid_id(found: &str, why: &InvalidName) -> Self {
         let found: String = found.chars().take(100).collect();
         let detail = format!("{found:?} is no task id: {why}.");
@@ -64,6 +72,10 @@ impl Problem {
 
     pub(super) fn invalid_parameter(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid-parameter", "A parameter is not allowed", detail)
+    }
+
+    pub(super) fn invalid_body(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid-body", "The body is not allowed", detail)
     }
 
     pub(super) fn invalid_header(detail: &str) -> Self {
@@ -115,6 +127,17 @@ impl Problem {
         Self { id: Some(id.clone()), state: Some(StateName::Absent), ..problem }
     }
 
+    pub(super) fn input_too_large(bytes_max: usize) -> Self {
+        let detail = format!("The input has more than the {bytes_max} bytes that this handler takes.");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "input-too-large", "The input is too large", detail)
+    }
+
+    /// Nothing of a body has come for so long.
+    pub(super) fn body_timeout(patience: Duration) -> Self {
+        let detail = format!("The body did not arrive within {} seconds.", patience.as_secs_f64());
+        Self::new(StatusCode::REQUEST_TIMEOUT, "body-timeout", "The body took too long", detail)
+    }
+
     pub(super) fn not_found_route(path: &str) -> Self {
         let detail = format!("Nothing is served at {path}.");
         Self::new(StatusCode::NOT_FOUND, "unknown-route", "The path is unknown", detail)
@@ -153,7 +176,11 @@ impl From<StoreError> for Problem {
             }
             StoreError::Unreadable(_) => "The record cannot be read now.",
         };
-        tracing::warn!(%error, "request answered with 503");
+        match &error {
+            StoreError::Unreadable(_) => tracing::warn!(%error, "request answered with 503"),
+            // The store has told of it once; a line a refused request would bury that.
+            _ => tracing::debug!(%error, "request answered with 503"),
+        }
         Self::unavailable("store-unavailable", "The store is not available", detail)
     }
 }
@@ -183,18 +210,24 @@ impl From<LaunchError> for Problem {
     }
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let body = Body {
+impl Problem {
+    /// What it says, in an answer of its own or in a line of a batch.
+    pub(super) fn view(&self) -> ProblemView<'_> {
+        ProblemView {
             r#type: format!("/problems/{}", self.code),
             title: self.title,
             status: self.status.as_u16(),
             detail: &self.detail,
             id: self.id.as_ref().map(TaskId::as_str),
             state: self.state.map(StateName::as_str),
-        };
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
         // Strings and a number always make JSON.
-        let body = serde_json::to_vec(&body).unwrap_or_default();
+        let body = serde_json::to_vec(&self.view()).unwrap_or_default();
         let mut response = (self.status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

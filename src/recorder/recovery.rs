@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::lane::Lane;
 use super::{LaunchError, Recorder};
@@ -15,6 +15,8 @@ use crate::task::{Attempt, Change, ErrorKind, Failure, OnCrash, Phase, StartKind
 
 /// How many interrupted runs are settled at once: enough for whole commits.
 const RECOVERED_AT_ONCE: usize = 1_024;
+/// How long one of them waits where they are more than the store takes at once.
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 /// What [`Recorder::recover`] has found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,6 +37,7 @@ impl Recorder {
     /// # Errors
     /// [`StoreError`] when one of them could not be settled.
     pub async fn recover(&self) -> Result<RecoveryReport, StoreError> {
+        self.restore_pauses().await?;
         let found = self.inner.store.recover().await?;
         let (mut report, mut cut_off) = (RecoveryReport::default(), Vec::new());
         for claim in found.claims {
@@ -77,7 +80,7 @@ impl Recorder {
     }
 
     /// Settles a run that a process has left. Returns what is to be launched again.
-    async fn interrupt(&self, claim: Claim) -> Result<Option<(Arc<Lane>, TaskId)>, StoreError> {
+    async fn interrupt(&self, mut claim: Claim) -> Result<Option<(Arc<Lane>, TaskId)>, StoreError> {
         let task = Arc::clone(claim.task());
         let failure = match task.phase() {
             Some(Phase::Queued | Phase::BackingOff { .. }) => Failure::without_effect(
@@ -100,7 +103,13 @@ impl Recorder {
             code: None,
             failure: Some(failure),
         };
-        self.inner.store.settle(claim, attempt, None).await.map_err(|unsettled| unsettled.error)?;
+        while let Err(unsettled) = self.inner.store.settle(claim, attempt.clone(), None).await {
+            if unsettled.error != StoreError::Busy {
+                return Err(unsettled.error);
+            }
+            claim = unsettled.claim;
+            sleep(BUSY_PAUSE).await;
+        }
         let is_again = |lane: &&Arc<Lane>| lane.spec.policy.on_crash == OnCrash::Retry;
         let lane = self.lane(&task.handler).filter(is_again).filter(|_| task.phase() == Some(Phase::Running));
         Ok(lane.map(|lane| (Arc::clone(lane), task.id.clone())))

@@ -33,8 +33,8 @@ pub(super) async fn revoke(inner: Arc<Inner>, lane: Arc<Lane>, undo: Work, task:
 }
 
 async fn once(inner: &Inner, undo: &Work, task: &Arc<Task>, attempt: u32) -> Outcome {
-    let ending = inner.endings.enter(task);
-    let work = undo(Arc::clone(task), attempt, ending.token());
+    let ending = inner.ending(task);
+    let work = async { undo(Arc::clone(task), attempt, ending.token()).await };
     let mut outcome = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_panic| {
         Outcome::failed(Failure::new(ErrorKind::Panic, "the revoke action panicked"))
     });

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::endings::Ending;
 use super::lane::{Lane, Next, Place};
 use super::{Inner, Launch};
 use crate::store::{Claim, Claimed, Moved, StoreError, Unsettled};
@@ -148,6 +149,15 @@ impl Inner {
         claim
     }
 
+    /// What tells an attempt to end, also one that begins when all have been told.
+    pub(super) fn ending(&self, task: &Task) -> Ending {
+        let ending = self.endings.enter(task);
+        if self.aborting.is_cancelled() {
+            ending.token().cancel();
+        }
+        ending
+    }
+
     /// One attempt. Never panics, and ends soon after it was told to.
     async fn attempt<W, F>(&self, task: &Arc<Task>, work: W) -> (Attempt, Option<Output>, Retry)
     where
@@ -156,11 +166,7 @@ impl Inner {
     {
         let number = task.attempt().unwrap_or(1);
         let started = Timestamp::now();
-        let ending = self.endings.enter(task);
-        // Looked at after the entry: whoever aborts has either seen the entry or is seen here.
-        if self.aborting.is_cancelled() {
-            ending.token().cancel();
-        }
+        let ending = self.ending(task);
         let work = async { work(Arc::clone(task), number, ending.token()).await };
         let outcome = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
             self.panics.fetch_add(1, Ordering::Relaxed);

@@ -17,8 +17,9 @@ pub(super) struct Waiters {
 #[derive(Debug)]
 pub(super) struct Waiter {
     id: TaskId,
-    notify: Arc<Notify>,
-    notified: Pin<Box<OwnedNotified>>,
+    /// What it entered; the map may hold another one for the id by now. None, as below, once it has left.
+    notify: Option<Arc<Notify>>,
+    notified: Option<Pin<Box<OwnedNotified>>>,
     by_id: Arc<scc::HashMap<TaskId, Arc<Notify>>>,
 }
 
@@ -28,7 +29,8 @@ impl Waiters {
         let notify = Arc::clone(self.by_id.entry_sync(id.clone()).or_default().get());
         let mut notified = Box::pin(Arc::clone(&notify).notified_owned());
         notified.as_mut().enable();
-        Waiter { id: id.clone(), notify, notified, by_id: Arc::clone(&self.by_id) }
+        let by_id = Arc::clone(&self.by_id);
+        Waiter { id: id.clone(), notify: Some(notify), notified: Some(notified), by_id }
     }
 
     pub(super) fn notify(&self, id: &TaskId) {
@@ -40,17 +42,21 @@ impl Waiters {
 
 impl Waiter {
     pub(super) async fn notified(mut self) {
-        self.notified.as_mut().await;
+        if let Some(notified) = &mut self.notified {
+            notified.as_mut().await;
+        }
     }
 }
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        // Three are left when this is the last one: the map's, and two in here. What the map holds by now may be
-        // somebody else's, who waits for a later run.
-        let is_last =
-            |notify: &mut Arc<Notify>| Arc::ptr_eq(notify, &self.notify) && Arc::strong_count(notify) <= 3;
-        self.by_id.remove_if_sync(&self.id, is_last);
+        // What the map holds by now may be somebody else's, who waits for a later run. All of it happens under the
+        // entry's lock, so that of several who leave at once the last one sees that it is.
+        self.by_id.remove_if_sync(&self.id, |entry| {
+            self.notified = None;
+            let is_its_own = self.notify.take().is_some_and(|notify| Arc::ptr_eq(entry, &notify));
+            is_its_own && Arc::strong_count(entry) == 1
+        });
     }
 }
 

@@ -23,6 +23,7 @@ mod recovery;
 mod row;
 mod writer;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,9 +35,9 @@ use tokio::sync::{oneshot, watch};
 use self::archiver::Archiver;
 use self::folder::Folder;
 use self::reader::Readers;
-use self::writer::{Request, Writer};
+use self::writer::{Answer, Request, Writer};
 use super::table::Table;
-use super::{Counts, Health, Moved, Page, Query, Recovered, Refused, Store, StoreError};
+use super::{Counts, Health, Moved, Note, Page, Query, Recovered, Refused, Store, StoreError};
 use crate::task::{Change, State, Task, TaskId};
 
 /// The limits of an [`EmbeddedStore`].
@@ -58,7 +59,7 @@ impl Default for EmbeddedOptions {
     }
 }
 
-/// Why a folder cannot be opened as a store.
+/// Why a folder cannot be opened as a store. What the system or SQLite said is the source.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process has it open.
@@ -70,10 +71,7 @@ pub enum OpenError {
         holder: String,
     },
     /// It cannot be made, or written to.
-    #[error(
-        "the data folder {} cannot be used: {source}; it has to be a folder that this user may write to",
-        path.display()
-    )]
+    #[error("the data folder {} cannot be used; it has to be a folder that this user may write to", path.display())]
     NotUsable {
         /// The folder.
         path: PathBuf,
@@ -91,7 +89,7 @@ pub enum OpenError {
         known: i64,
     },
     /// SQLite cannot read or write one of the files.
-    #[error("{} cannot be opened: {source}", path.display())]
+    #[error("{} cannot be opened", path.display())]
     Database {
         /// The file or folder.
         path: PathBuf,
@@ -142,12 +140,22 @@ impl EmbeddedStore {
             Writer::new(journal, lookup, Arc::clone(&table), recovered, Arc::clone(&health), options);
         let threads = Threads {
             requests: requests.clone(),
-            writer: spawn("store-writer", move || writer.run(&queue, &wake)),
-            archiver: spawn("store-archiver", move || archiver.run(&awakened)),
+            writer: spawn_vital("store-writer", &health, move || writer.run(&queue, &wake)),
+            archiver: spawn_vital("store-archiver", &health, move || archiver.run(&awakened)),
             _folder: folder,
         };
         let threads = Arc::new(Mutex::new(Some(threads)));
         Ok(Self { table, requests, readers, health: health.subscribe(), threads })
+    }
+
+    /// Asks the writer, and waits for its answer.
+    async fn ask<T>(&self, request: impl FnOnce(Answer<T>) -> Request) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.try_send(request(answer)).map_err(|error| match error {
+            TrySendError::Full(_) => StoreError::Busy,
+            TrySendError::Disconnected(_) => StoreError::Closed,
+        })?;
+        answered.await.unwrap_or(Err(StoreError::Closed))
     }
 }
 
@@ -156,9 +164,8 @@ impl Threads {
         // An error means that the writer has ended already, which is what is wanted.
         let _ = self.requests.send(Request::Close);
         for thread in [self.writer, self.archiver] {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the store panicked");
-            }
+            // A panic was told of where it was caught.
+            let _ = thread.join();
         }
     }
 }
@@ -174,6 +181,21 @@ fn end(threads: &Mutex<Option<Threads>>) {
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
     #[expect(clippy::expect_used, reason = "a process that cannot start a thread cannot start")]
     std::thread::Builder::new().name(name.to_owned()).spawn(run).expect("a thread starts")
+}
+
+/// A thread without which the store is dead.
+fn spawn_vital(
+    name: &'static str,
+    health: &Arc<watch::Sender<Health>>,
+    run: impl FnOnce() + Send + 'static,
+) -> JoinHandle<()> {
+    let health = Arc::clone(health);
+    spawn(name, move || {
+        if catch_unwind(AssertUnwindSafe(run)).is_err() {
+            tracing::error!(thread = name, "a thread of the store panicked");
+            health.send_replace(Health::Dead(format!("its thread {name} panicked")));
+        }
+    })
 }
 
 impl Drop for EmbeddedStore {
@@ -192,13 +214,7 @@ impl Store for EmbeddedStore {
         {
             return Ok(Moved::Refused(Refused::new(reason, Some(task))));
         }
-        let (answer, answered) = oneshot::channel();
-        let request = Request::Change { id: id.clone(), change, answer };
-        self.requests.try_send(request).map_err(|error| match error {
-            TrySendError::Full(_) => StoreError::Busy,
-            TrySendError::Disconnected(_) => StoreError::Closed,
-        })?;
-        answered.await.unwrap_or(Err(StoreError::Closed))
+        self.ask(|answer| Request::Change { id: id.clone(), change, answer }).await
     }
 
     async fn get(&self, id: &TaskId) -> Result<Option<Arc<Task>>, StoreError> {
@@ -228,6 +244,14 @@ impl Store for EmbeddedStore {
         Ok(Recovered::of(&self.table))
     }
 
+    async fn put_note(&self, key: &str, value: Option<Vec<u8>>) -> Result<(), StoreError> {
+        self.ask(|answer| Request::PutNote { key: key.to_owned(), value, answer }).await
+    }
+
+    async fn notes(&self, prefix: &str) -> Result<Vec<Note>, StoreError> {
+        self.ask(|answer| Request::Notes { prefix: prefix.to_owned(), answer }).await
+    }
+
     fn health(&self) -> watch::Receiver<Health> {
         self.health.clone()
     }
@@ -236,5 +260,18 @@ impl Store for EmbeddedStore {
         let threads = Arc::clone(&self.threads);
         // An error means that the runtime is going down, and then the drop closes it.
         let _ = tokio::task::spawn_blocking(move || end(&threads)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_whose_thread_panics_is_dead() {
+        let health = Arc::new(watch::Sender::new(Health::Writable));
+        let panics = || panic!("on purpose");
+        spawn_vital("store-writer", &health, panics).join().unwrap();
+        assert!(matches!(&*health.borrow(), Health::Dead(why) if why.contains("store-writer")));
     }
 }

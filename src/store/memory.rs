@@ -1,19 +1,21 @@
 //! A store that forgets everything at exit: for tests, trials, and what need not outlive the process.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::table::{Cold, Table};
-use super::{Counts, Health, Moved, Page, Query, Recovered, Store, StoreError};
+use super::{Counts, Health, Moved, Note, Page, Query, Recovered, Store, StoreError};
 use crate::task::{Change, State, Task, TaskId};
 
 /// Keeps records in memory only. Every call answers at once, and none fails before it is closed.
 #[derive(Debug)]
 pub struct MemoryStore {
     table: Table,
+    notes: Mutex<BTreeMap<String, Vec<u8>>>,
     is_closed: AtomicBool,
     health: watch::Sender<Health>,
 }
@@ -23,7 +25,7 @@ impl MemoryStore {
     #[must_use]
     pub fn new() -> Self {
         let health = watch::Sender::new(Health::Writable);
-        Self { table: Table::default(), is_closed: AtomicBool::new(false), health }
+        Self { table: Table::default(), notes: Mutex::default(), is_closed: AtomicBool::new(false), health }
     }
 }
 
@@ -56,6 +58,24 @@ impl Store for MemoryStore {
 
     async fn recover(&self) -> Result<Recovered, StoreError> {
         Ok(Recovered::of(&self.table))
+    }
+
+    async fn put_note(&self, key: &str, value: Option<Vec<u8>>) -> Result<(), StoreError> {
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(StoreError::Closed);
+        }
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        match value {
+            Some(value) => notes.insert(key.to_owned(), value),
+            None => notes.remove(key),
+        };
+        Ok(())
+    }
+
+    async fn notes(&self, prefix: &str) -> Result<Vec<Note>, StoreError> {
+        let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = notes.iter().filter(|(key, _)| key.starts_with(prefix));
+        Ok(wanted.map(|(key, value)| (key.clone(), value.clone())).collect())
     }
 
     fn health(&self) -> watch::Receiver<Health> {

@@ -1,11 +1,21 @@
 //! The real binary: what it prints, and the codes it ends with.
 
-use std::io::{Read, Write};
+use std::fs::Permissions;
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::process::{Command, Output};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
+
+use task_recorder::store::EmbeddedOptions;
+use tempfile::TempDir;
 
 use crate::config::Written;
+use crate::stores::open_embedded;
 
 /// Runs the binary with nothing in its environment but `environment`.
 fn run_with(environment: &[(&str, &str)], arguments: &[&str]) -> Output {
@@ -171,4 +181,79 @@ fn healthcheck_without_a_service_says_why() {
     let output = run(&["healthcheck", "--listen", "127.0.0.1:0"]);
     assert_eq!(code(&output), 1);
     assert!(err(&output).contains("port is 0"), "{}", err(&output));
+}
+
+/// Starts the service where it cannot start: the exit code, and what it says.
+fn refused(command: &mut Command) -> (i32, String) {
+    let command = command.env_clear().stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the binary runs");
+    let mut lines = BufReader::new(child.stderr.take().expect("its errors")).lines();
+    // One that starts after all says nothing, and would run for ever.
+    let (done, is_done) = mpsc::channel();
+    thread::spawn(move || done.send(lines.next().and_then(Result::ok)));
+    let said = is_done.recv_timeout(Duration::from_secs(30));
+    if said.is_err() {
+        child.kill().expect("a process to kill");
+    }
+    let status = child.wait().expect("its end");
+    let said = said.expect("it started").unwrap_or_default();
+    (status.code().expect("an exit code"), said)
+}
+
+fn service(store: &Path, listen: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_task-recorder"));
+    command.arg("--store").arg(store).args(["--listen", listen]);
+    command
+}
+
+#[test]
+fn what_keeps_the_service_from_starting_is_told_once_with_a_code_of_its_own() {
+    let folder = TempDir::new().unwrap();
+    let (data, file) = (folder.path().join("data"), folder.path().join("file"));
+
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = taken.local_addr().unwrap().to_string();
+    let (code, said) = refused(&mut service(&data, &at));
+    assert_eq!(code, 3, "{said}");
+    assert!(said.contains(&at) && said.contains("stop what uses it"), "{said}");
+    let (code, said) = refused(&mut service(&data, "192.0.2.1:80"));
+    assert_eq!(code, 3, "{said}");
+    assert!(said.contains("192.0.2.1:80") && !said.contains("stop what uses it"), "{said}");
+    assert!(!data.exists(), "a port that cannot be had leaves the data alone");
+
+    std::fs::write(&file, "").unwrap();
+    let (code, said) = refused(&mut service(&file, "127.0.0.1:0"));
+    assert_eq!(code, 4, "{said}");
+    assert!(said.contains("file") && said.matches("(os error").count() == 1, "{said}");
+
+    let store = open_embedded(&data, &EmbeddedOptions::default());
+    let (code, said) = refused(&mut service(&data, "127.0.0.1:0"));
+    assert_eq!(code, 4, "{said}");
+    assert!(said.contains(&format!("in use by process {}", std::process::id())), "{said}");
+    drop(store);
+}
+
+#[test]
+fn a_folder_with_files_that_this_user_cannot_write_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    drop(open_embedded(&data, &EmbeddedOptions::default()));
+    let grant = |path: &Path, mode| std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    for path in [folder.path(), &data] {
+        grant(path, 0o777);
+    }
+    grant(&data.join("lock"), 0o666);
+    grant(&data.join("archive.db"), 0o666);
+    grant(&data.join("journal.db"), 0o444);
+    // Root may write everything, so it runs the binary as nobody, from where nobody can read it.
+    let binary = folder.path().join("task-recorder");
+    std::fs::copy(env!("CARGO_BIN_EXE_task-recorder"), &binary).unwrap();
+    let mut command = Command::new(&binary);
+    if rustix::process::geteuid().is_root() {
+        command.uid(65_534).gid(65_534);
+    }
+    command.arg("--store").arg(&data).args(["--listen", "127.0.0.1:0"]);
+    let (code, said) = refused(&mut command);
+    assert_eq!(code, 4, "{said}");
+    assert!(said.contains("journal.db is read-only"), "{said}");
 }

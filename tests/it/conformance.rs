@@ -55,6 +55,7 @@ every_store! {
     a_cursor_may_be_any_number,
     a_list_of_several_states_is_in_order,
     a_relaunched_task_is_listed_once_at_its_new_place,
+    many_relaunched_tasks_hide_none_behind_them,
     paging_over_a_changing_store_misses_no_task_that_stayed,
     list_status_and_counts_agree,
     runs_that_nobody_works_on_are_found,
@@ -499,6 +500,34 @@ async fn a_relaunched_task_is_listed_once_at_its_new_place(store: TestStore) {
     store.at_rest().await;
     assert_eq!(list_ids(&*store, failed()).await, ["a", "c", "e", "f", "b"]);
     assert_eq!(store.get(&id("d")).await.unwrap(), None);
+}
+
+/// So many that a page finds nothing in the place where it looks first.
+async fn many_relaunched_tasks_hide_none_behind_them(store: TestStore) {
+    let mut names: Vec<_> = (0..40).map(|n| format!("t{n}")).collect();
+    for name in &names {
+        run(&*store, &id(name), failure(ErrorKind::Error)).await;
+    }
+    store.at_rest().await;
+    let mut claims = Vec::new();
+    for name in names.iter().take(7).chain(&names[29..36]) {
+        claims.push(claim(&*store, &id(name), RETRY).await);
+    }
+    let relaunched: Vec<_> = names.splice(29..36, []).collect();
+    let relaunched: Vec<_> = names.splice(..7, []).chain(relaunched).collect();
+    let everything: Vec<_> = names.iter().chain(&relaunched).cloned().collect();
+    for limit in 1..10 {
+        for (filter, expected) in
+            [(in_states(&[StateName::Failed]), &names), (Filter::default(), &everything)]
+        {
+            let mut expected = expected.clone();
+            let ascending = list_ids(&*store, query(filter.clone(), Order::Ascending, limit)).await;
+            assert_eq!(ascending, expected, "limit {limit}");
+            expected.reverse();
+            let descending = list_ids(&*store, query(filter, Order::Descending, limit)).await;
+            assert_eq!(descending, expected, "limit {limit}");
+        }
+    }
 }
 
 async fn paging_over_a_changing_store_misses_no_task_that_stayed(store: TestStore) {

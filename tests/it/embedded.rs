@@ -13,7 +13,7 @@ use task_recorder::recorder::{Launch, Recorder};
 use task_recorder::store::{
     EmbeddedOptions, EmbeddedStore, Filter, Health, OpenError, Order, StateCounts, Store,
 };
-use task_recorder::task::{ErrorKind, Refusal, State, StateName, Task, TaskId};
+use task_recorder::task::{Change, ErrorKind, Refusal, State, StateName, Task, TaskId};
 
 use crate::stores::{
     Kind, Moves as _, RETRY, assert_counts_agree, attempt, claim, done, failure, id, in_states, launch,
@@ -98,20 +98,26 @@ async fn an_archived_success_refuses_a_launch_and_an_archived_failure_is_relaunc
 
 #[tokio::test]
 async fn counts_are_exact_after_a_reopen() {
-    let mut store = Kind::Tiny(8).open();
-    for turn in 0..4 {
-        for n in 0..30 {
-            let task = id(&format!("t{n}"));
-            match (n + turn) % 5 {
-                0 => drop(claim_if_free(&*store, &task).await),
-                1 | 2 => settle_if_free(&*store, &task, true).await,
-                3 => settle_if_free(&*store, &task, false).await,
-                _ => drop(store.revoke(&task).await.unwrap()),
+    for is_archived in [false, true] {
+        let mut store = Kind::Tiny(8).open();
+        for turn in 0..6 {
+            for n in 0..30 {
+                let task = id(&format!("t{n}"));
+                match (n * 7 + turn * 3) % 11 {
+                    0 => drop(claim_if_free(&*store, &task).await),
+                    1..4 => settle_if_free(&*store, &task, true).await,
+                    4..8 => settle_if_free(&*store, &task, false).await,
+                    8 => drop(store.forget(&task).await.unwrap()),
+                    _ => drop(store.revoke(&task).await.unwrap()),
+                }
             }
+            if is_archived {
+                store.at_rest().await;
+            }
+            let before = assert_counts_agree(&*store).await;
+            store = store.reopen().await;
+            assert_eq!(assert_counts_agree(&*store).await, before);
         }
-        let before = assert_counts_agree(&*store).await;
-        store = store.reopen().await;
-        assert_eq!(assert_counts_agree(&*store).await, before);
     }
 }
 
@@ -331,6 +337,35 @@ async fn it_opens_with_any_part_of_the_rows_that_nobody_needs() {
         drop(store);
         let store = expect(StateCounts { working: 1, success: 1, failed: 0 }).await;
         assert_eq!(store.get(&id("failed")).await.unwrap().unwrap().input.bytes, "in");
+    }
+}
+
+/// The record is in memory again, but its input is only in the archive, and the rows before it are dead or will be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_an_archived_record_is_there_after_a_reopen() {
+    let store = Kind::Hot(0).open();
+    let mut walkers = tokio::task::JoinSet::new();
+    for walker in 0..64 {
+        let store = store.shared();
+        walkers.spawn(async move {
+            for n in 0..30 {
+                let task = id(&format!("t{walker}-{n}"));
+                run(&*store, &task, success()).await;
+                for _ in 0..n % 5 {
+                    tokio::task::yield_now().await;
+                }
+                done(store.change(&task, Change::BeginRevoke).await.unwrap());
+            }
+        });
+    }
+    walkers.join_all().await;
+    let store = store.reopen().await;
+    assert_eq!(store.recover().await.unwrap().revoking.len(), 64 * 30);
+    for walker in 0..64 {
+        for n in 0..30 {
+            let task = store.get(&id(&format!("t{walker}-{n}"))).await.unwrap().unwrap();
+            assert!(task.is_revoking() && task.input.bytes == "in", "{task:?}");
+        }
     }
 }
 

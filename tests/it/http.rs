@@ -216,6 +216,7 @@ async fn what_is_unknown_is_refused_with_what_would_be_right() {
         ("/tasks?in_doubt=maybe", 400, "invalid-parameter", "true or false"),
         ("/tasks?since=yesterday", 400, "invalid-parameter", "RFC 3339"),
         ("/tasks?prefix=a%20b", 400, "invalid-parameter", "position 2"),
+        ("/tasks?handler=hok", 404, "unknown-handler", "absent, echo, hook"),
         ("/tasks/x/status?wait=1h", 400, "invalid-parameter", "60 seconds"),
         ("/tasks/x/status?wait=-1", 400, "invalid-parameter", "60 seconds"),
         ("/tasks/x/status?weit=1", 400, "invalid-parameter", "\"wait\""),
@@ -249,6 +250,15 @@ async fn an_input_over_the_limit_is_refused_before_anything_is_recorded() {
     client.get("/tasks/big").await.problem(404, "not-found");
     assert_eq!(client.post("/tasks/big?wait=30", vec![b'x'; 64 << 10]).await.json()["state"], "success");
     assert_eq!(receiver.calls()[0].body.len(), 64 << 10);
+}
+
+#[tokio::test]
+async fn a_client_that_asks_before_it_sends_too_much_is_refused_at_once() {
+    let (receiver, server, _client) = start().await;
+    let head = "POST /tasks/big HTTP/1.1\r\nHost: a\r\nContent-Length: 65537\r\nExpect: 100-continue\r\n\r\n";
+    let answer = raw(&server, head).await;
+    assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("input-too-large"), "{answer}");
+    assert!(receiver.calls().is_empty());
 }
 
 #[tokio::test]
@@ -374,8 +384,11 @@ async fn raw(server: &TestServer, request: &str) -> String {
 #[tokio::test]
 async fn requests_that_proxies_read_differently_are_refused() {
     let (receiver, server, _client) = start().await;
-    for request in ["POST /tasks/a HTTP/1.1\r\n\r\n", "POST /tasks/a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"]
-    {
+    for request in [
+        "POST /tasks/a HTTP/1.1\r\n\r\n",
+        "POST /tasks/a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        "POST /tasks/a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+    ] {
         let answer = raw(&server, request).await;
         assert!(answer.starts_with("HTTP/1.1 400 "), "{request:?}: {answer}");
     }

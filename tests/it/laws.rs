@@ -6,15 +6,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use task_recorder::recorder::{Launch, LaunchError, Recorder, RecoveryReport};
+use task_recorder::recorder::{LaneSpec, Launch, LaunchError, Recorder, RecoveryReport, Work};
 use task_recorder::store::{Filter, Moved, Order, Page, Query, StateCounts, Store, StoreError, Unsettled};
-use task_recorder::task::{ErrorKind, Outcome, Refusal, Start, State, StateName, Task, TaskId};
+use task_recorder::task::{
+    Change, ErrorKind, Input, Outcome, Policy, Refusal, Request, State, StateName, Task, TaskId, Undo,
+};
 use tokio::sync::{Barrier, Semaphore, oneshot};
 use tokio::task::JoinSet;
 
 use crate::stores::{
-    Kind, RETRY, TestStore, assert_counts_agree, attempt, done, failure, id, in_states, launch, launch_with,
-    query, settle, success, without_bytes,
+    Kind, RETRY, TestStore, assert_counts_agree, attempt, done, failure, handler, id, in_states, launch,
+    launch_with, query, settle, success, without_bytes,
 };
 use crate::support::{until, within};
 
@@ -23,7 +25,7 @@ macro_rules! every_store {
     ($($law:ident,)*) => {
         every_store!(@ memory, Kind::Memory; $($law)*);
         every_store!(@ embedded, Kind::Embedded; $($law)*);
-        every_store!(@ embedded_that_archives, Kind::Hot(8); $($law)*);
+        every_store!(@ embedded_that_archives_at_once, Kind::Hot(0); $($law)*);
     };
     (@ $name:ident, $kind:expr; $($law:ident)*) => {
         mod $name {
@@ -637,34 +639,26 @@ async fn waiting_ends_with_the_patience_or_with_the_run() {
     assert_eq!(begun.elapsed().as_secs(), 100);
 }
 
-/// A store whose settles fail as long as it is told so.
+/// A store whose settles fail as long as it is told so, and whose claims take a permit each.
 struct Failing {
     store: TestStore,
     fails_with: std::sync::Mutex<Option<StoreError>>,
     settles: AtomicUsize,
+    claims: Semaphore,
 }
 
 #[async_trait::async_trait]
 impl Store for Failing {
-    async fn claim(&self, id: &TaskId, start: Start) -> Result<task_recorder::store::Claimed, StoreError> {
-        self.store.claim(id, start).await
-    }
-
-    async fn settle(
-        &self,
-        claim: task_recorder::store::Claim,
-        attempt: task_recorder::task::Attempt,
-        output: Option<task_recorder::task::Output>,
-    ) -> Result<Moved, Box<Unsettled>> {
-        self.settles.fetch_add(1, SeqCst);
-        let error = self.fails_with.lock().unwrap().clone();
-        match error {
-            Some(error) => Err(Box::new(Unsettled { claim, attempt, output, error })),
-            None => self.store.settle(claim, attempt, output).await,
+    async fn change(&self, id: &TaskId, change: Change) -> Result<Moved, StoreError> {
+        match change {
+            Change::Claim(_) => self.claims.acquire().await.unwrap().forget(),
+            Change::Settle { .. } => {
+                self.settles.fetch_add(1, SeqCst);
+                let error = self.fails_with.lock().unwrap().clone();
+                error.map_or(Ok(()), Err)?;
+            }
+            _ => {}
         }
-    }
-
-    async fn change(&self, id: &TaskId, change: task_recorder::task::Change) -> Result<Moved, StoreError> {
         self.store.change(id, change).await
     }
 
@@ -684,6 +678,14 @@ impl Store for Failing {
         self.store.recover().await
     }
 
+    async fn put_note(&self, key: &str, value: Option<Vec<u8>>) -> Result<(), StoreError> {
+        self.store.put_note(key, value).await
+    }
+
+    async fn notes(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.store.notes(prefix).await
+    }
+
     fn health(&self) -> tokio::sync::watch::Receiver<task_recorder::store::Health> {
         self.store.health()
     }
@@ -693,17 +695,15 @@ impl Store for Failing {
     }
 }
 
-fn failing(error: StoreError) -> (Arc<Failing>, Recorder) {
-    let store = Kind::Memory.open();
-    let fails_with = std::sync::Mutex::new(Some(error));
-    let store = Arc::new(Failing { store, fails_with, settles: AtomicUsize::new(0) });
-    let recorder = Recorder::new(Arc::clone(&store) as Arc<dyn Store>);
-    (store, recorder)
+fn failing(fails_with: Option<StoreError>, claims: usize) -> Arc<Failing> {
+    let (store, fails_with) = (Kind::Memory.open(), std::sync::Mutex::new(fails_with));
+    Arc::new(Failing { store, fails_with, settles: AtomicUsize::new(0), claims: Semaphore::new(claims) })
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_outcome_that_cannot_be_written_is_kept_and_written_later() {
-    let (store, recorder) = failing(StoreError::Unavailable("no space left".to_owned()));
+    let store = failing(Some(StoreError::Unavailable("no space left".to_owned())), 10);
+    let recorder = Recorder::new(Arc::clone(&store) as Arc<dyn Store>);
     recorder.launch(id("order"), async { Ok::<_, String>("out") }).await.unwrap();
     tokio::time::sleep(Duration::from_hours(1)).await;
     assert!(found(&recorder, &id("order")).await.is_working());
@@ -720,7 +720,8 @@ async fn an_outcome_that_cannot_be_written_is_kept_and_written_later() {
 #[tokio::test(start_paused = true)]
 async fn stopping_ends_although_outcomes_cannot_be_written() {
     for error in [StoreError::Unavailable("no space left".to_owned()), StoreError::Dead("fsync".to_owned())] {
-        let (store, recorder) = failing(error);
+        let store = failing(Some(error), 10);
+        let recorder = Recorder::new(Arc::clone(&store) as Arc<dyn Store>);
         recorder.launch(id("order"), async { Done::Ok(()) }).await.unwrap();
         recorder.launch(id("hangs"), std::future::pending::<Done>()).await.unwrap();
         recorder.stop(Duration::from_secs(10)).await;
@@ -731,11 +732,67 @@ async fn stopping_ends_although_outcomes_cannot_be_written() {
 
 #[tokio::test]
 async fn a_settle_gives_everything_back_that_was_not_written() {
-    let (store, _recorder) = failing(StoreError::Busy);
+    let store = failing(Some(StoreError::Busy), 10);
     let claim = crate::stores::claim(&*store, &id("order"), launch("in")).await;
     let unsettled = store.settle(claim, attempt(1, &success()), None).await.unwrap_err();
     *store.fails_with.lock().unwrap() = None;
     let Unsettled { claim, attempt, output, error } = *unsettled;
     assert_eq!(error, StoreError::Busy);
     assert!(matches!(store.settle(claim, attempt, output).await.unwrap(), Moved::Done(_)));
+}
+
+/// A lane named `h` whose attempts and revokes do what these do.
+fn lane(policy: Policy, work: Work, undo: Work) -> LaneSpec {
+    LaneSpec { handler: handler("h"), policy, work, undo: Some(undo) }
+}
+
+fn request() -> Request {
+    Request::new(handler("h"), Input::empty())
+}
+
+#[tokio::test]
+async fn a_revoke_whose_action_panics_leaves_the_success() {
+    let ok: Work = Arc::new(|_, _, _| async { success() }.boxed());
+    let panics_at_once: Work = Arc::new(|_, _, _| panic!("no"));
+    let panics_later: Work = Arc::new(|_, _, _| async { panic!("no") }.boxed());
+    for undo in [panics_at_once, panics_later] {
+        let store = Kind::Memory.open();
+        let recorder = Recorder::with_lanes(store.shared(), [lane(Policy::default(), Arc::clone(&ok), undo)]);
+        assert!(is_started(&recorder.launch_in_lane(id("order"), request()).await.unwrap()));
+        settled(&recorder, &id("order")).await;
+        assert!(done(recorder.revoke(&id("order")).await.unwrap()).is_revoking());
+        let now = settled(&recorder, &id("order")).await;
+        assert!(
+            matches!(&now.state, State::Success { undo: Some(Undo::Failed(failure)), .. }
+                if failure.kind == ErrorKind::Panic),
+            "{now:?}"
+        );
+    }
+}
+
+/// The claim is written only when the grace period is over.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_begins_while_stopping_is_told_to_end_too() {
+    let waits_for_its_end: Work = Arc::new(|_, _, ending| {
+        async move {
+            ending.cancelled().await;
+            failure(ErrorKind::Canceled)
+        }
+        .boxed()
+    });
+    let store = failing(None, 0);
+    let lane = lane(Policy::default(), Arc::clone(&waits_for_its_end), waits_for_its_end);
+    let recorder = Recorder::with_lanes(Arc::clone(&store) as Arc<dyn Store>, [lane]);
+    let mut calls = JoinSet::new();
+    let caller = recorder.clone();
+    calls.spawn(async move { caller.launch_in_lane(id("order"), request()).await.unwrap() });
+    let stopping = recorder.clone();
+    let mut stops = JoinSet::new();
+    stops.spawn(async move { stopping.stop(Duration::from_secs(1)).await });
+    // The grace period is over after a second, and what outcomes are given after four.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    store.claims.add_permits(1);
+    within("it stops", stops.join_all()).await;
+    assert!(is_started(&calls.join_next().await.unwrap().unwrap()));
+    assert_eq!(kind_of(&*found(&recorder, &id("order")).await), Some((ErrorKind::Shutdown, true)));
 }

@@ -9,6 +9,7 @@
     reason = "in a test that is how it fails, and what it says"
 )]
 
+mod batch;
 mod cli;
 mod config;
 mod config_policy;
@@ -21,8 +22,10 @@ mod http;
 mod laws;
 mod life;
 mod load;
+mod lookup;
 mod policy;
 mod readme;
+mod recovery;
 mod stores;
 mod support;
 mod tidy;

@@ -1,5 +1,6 @@
 //! What several tests need.
 
+pub(crate) mod batch;
 pub(crate) mod client;
 pub(crate) mod receiver;
 pub(crate) mod server;

@@ -49,7 +49,11 @@ impl Folder {
     }
 
     pub(super) fn journal(&self) -> Result<Journal, OpenError> {
-        self.database("journal.db", &Journal::schema()).map(Journal::new)
+        let connection = self.database("journal.db", &Journal::schema())?;
+        // Beside the schema, because there are folders that were made before there were notes.
+        let failed = |source| OpenError::Database { path: self.path.join("journal.db"), source };
+        connection.execute_batch(Journal::NOTES).map_err(failed)?;
+        Ok(Journal::new(connection))
     }
 
     pub(super) fn archive(&self) -> Result<Archive, OpenError> {
@@ -81,6 +85,10 @@ impl Folder {
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;",
             )
             .map_err(failed)?;
+        if connection.is_readonly("main").map_err(failed)? {
+            let source = io::Error::new(io::ErrorKind::PermissionDenied, format!("{name} is read-only"));
+            return Err(OpenError::NotUsable { path: self.path.clone(), source });
+        }
         if found == 0 {
             let setup = format!(
                 "BEGIN IMMEDIATE; {schema} PRAGMA application_id = {APPLICATION_ID}; \

@@ -1,10 +1,11 @@
-//! `journal.db`: every change as a row, in order, until the archive holds what it led to.
+//! `journal.db`: every change as a row, in order, until the archive holds what it led to; and a few notes.
 
 use rusqlite::Connection;
 
 use super::checkpoint::Checkpoints;
 use super::folder::FORMAT;
 use super::row;
+use crate::store::Note;
 use crate::task::Task;
 
 #[derive(Debug)]
@@ -23,6 +24,10 @@ pub(super) struct Entry<T> {
 }
 
 impl Journal {
+    /// The table of what is kept beside the tasks.
+    pub(super) const NOTES: &str =
+        "CREATE TABLE IF NOT EXISTS notes (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;";
+
     pub(super) fn schema() -> String {
         format!(
             "CREATE TABLE journal (seq INTEGER PRIMARY KEY, entered INTEGER NOT NULL, {});",
@@ -73,6 +78,28 @@ impl Journal {
     /// A durable write that changes nothing: it fails while the disk does not take any.
     pub(super) fn probe(&mut self) -> rusqlite::Result<()> {
         self.connection.execute_batch(&format!("BEGIN IMMEDIATE; PRAGMA user_version = {FORMAT}; COMMIT;"))
+    }
+
+    /// Keeps or drops a note, in a commit of its own that is durable on return.
+    pub(super) fn put_note(&mut self, key: &str, value: Option<&[u8]>) -> rusqlite::Result<()> {
+        match value {
+            Some(value) => {
+                let sql = "INSERT INTO notes VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2";
+                self.connection.prepare_cached(sql)?.execute((key, value))?;
+            }
+            None => {
+                self.connection.prepare_cached("DELETE FROM notes WHERE key = ?")?.execute([key])?;
+            }
+        }
+        self.checkpoints.note(value.map_or(0, <[u8]>::len));
+        Ok(())
+    }
+
+    /// The notes whose keys begin so, in the order of their keys.
+    pub(super) fn notes(&self, prefix: &str) -> rusqlite::Result<Vec<Note>> {
+        let sql = "SELECT key, value FROM notes WHERE substr(key, 1, length(?1)) = ?1 ORDER BY key";
+        let mut statement = self.connection.prepare(sql)?;
+        statement.query_map([prefix], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
     }
 
     /// Every row, in order.

@@ -1,5 +1,6 @@
 //! Threads that read the archive for answers that memory does not have.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -61,7 +62,8 @@ fn serve(archive: &ArchiveReader, queue: &Mutex<Receiver<Read>>) {
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         match next {
-            Ok(read) => read(archive),
+            // One that panics is cut off; the thread goes on with the next.
+            Ok(read) => drop(catch_unwind(AssertUnwindSafe(|| read(archive)))),
             Err(_) => return,
         }
     }

@@ -18,7 +18,7 @@ use super::journal::{Entry, Journal};
 use super::recovery::Recovered;
 use super::{EmbeddedOptions, Health};
 use crate::store::table::{Move, Table};
-use crate::store::{Moved, Refused, StoreError, stamp};
+use crate::store::{Moved, Note, Refused, StoreError, stamp};
 use crate::task::{Change, Task, TaskId};
 
 /// How long the queue is empty before the writer tidies up.
@@ -29,6 +29,8 @@ const DELETED_IDLE: usize = 10_000;
 
 /// What a change comes to.
 type Decided = Result<Moved, StoreError>;
+/// Where the answer to a request goes.
+pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// What the writer is asked for.
 #[derive(Debug)]
@@ -36,7 +38,17 @@ pub(super) enum Request {
     Change {
         id: TaskId,
         change: Change,
-        answer: oneshot::Sender<Decided>,
+        answer: Answer<Moved>,
+    },
+    /// To be written in a commit of its own.
+    PutNote {
+        key: String,
+        value: Option<Vec<u8>>,
+        answer: Answer<()>,
+    },
+    Notes {
+        prefix: String,
+        answer: Answer<Vec<Note>>,
     },
     /// The archive holds these ids now.
     Archived(Vec<TaskId>),
@@ -66,7 +78,7 @@ struct Batch {
     are_whole: Vec<bool>,
     /// The ids of `moves`, as they will be.
     pending: HashMap<TaskId, Arc<Task>>,
-    answers: Vec<(oneshot::Sender<Decided>, Decided)>,
+    answers: Vec<(Answer<Moved>, Decided)>,
 }
 
 impl Writer {
@@ -138,9 +150,19 @@ impl Writer {
                 batch.answers.push((answer, decided));
                 false
             }
+            Request::PutNote { key, value, answer } => {
+                // An error means that nobody waits any more.
+                let _ = answer.send(self.put_note(&key, value.as_deref()));
+                false
+            }
+            Request::Notes { prefix, answer } => {
+                let found = self.journal.notes(&prefix);
+                let _ = answer.send(found.map_err(|error| StoreError::Unreadable(error.to_string())));
+                false
+            }
             Request::Archived(tasks) => {
                 for id in tasks {
-                    self.bury(&id);
+                    self.bury(batch, &id);
                 }
                 false
             }
@@ -198,10 +220,21 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, moves: &[Move], are_whole: &[bool]) -> Result<(), StoreError> {
-        if let Health::Dead(reason) = &*self.health.borrow() {
-            return Err(StoreError::Dead(reason.clone()));
+    fn put_note(&mut self, key: &str, value: Option<&[u8]>) -> Result<(), StoreError> {
+        self.is_alive()?;
+        let written = self.journal.put_note(key, value);
+        self.note(written)
+    }
+
+    fn is_alive(&self) -> Result<(), StoreError> {
+        match &*self.health.borrow() {
+            Health::Dead(reason) => Err(StoreError::Dead(reason.clone())),
+            Health::Writable | Health::Unavailable(_) => Ok(()),
         }
+    }
+
+    fn write(&mut self, moves: &[Move], are_whole: &[bool]) -> Result<(), StoreError> {
+        self.is_alive()?;
         if moves.is_empty() {
             return Ok(());
         }
@@ -248,10 +281,11 @@ impl Writer {
         let _ = self.note(committed);
     }
 
-    /// Marks the rows of an id as dead, unless it has come back into memory since it was archived: then it needs them,
-    /// or they are dead already.
-    fn bury(&mut self, id: &TaskId) {
+    /// Marks the rows of an id as dead, unless it has come back into memory since it was archived, or does so with this
+    /// commit: then it needs them, or they are dead already.
+    fn bury(&mut self, batch: &Batch, id: &TaskId) {
         if !self.table.holds(id)
+            && !batch.pending.contains_key(id)
             && let Some(rows) = self.live.remove(id)
         {
             self.dead.extend(rows);
@@ -265,7 +299,7 @@ impl Writer {
             // The archiver may have found meanwhile that the disk is dead, and that is final.
             let is_change = *now != health && !matches!(now, Health::Dead(_));
             if is_change {
-                tracing::warn!(before = ?now, now = ?health, "the store's health has changed");
+                tell(&health);
                 *now = health.clone();
             }
             is_change
@@ -275,6 +309,19 @@ impl Writer {
             Health::Unavailable(reason) => Err(StoreError::Unavailable(reason)),
             Health::Dead(reason) => Err(StoreError::Dead(reason)),
         }
+    }
+}
+
+fn tell(health: &Health) {
+    match health {
+        Health::Writable => tracing::info!("the store writes again"),
+        Health::Unavailable(error) => {
+            tracing::warn!(
+                error,
+                "the store cannot write; launches are refused and outcomes wait until it can"
+            );
+        }
+        Health::Dead(error) => tracing::error!(error, "the store will not write again"),
     }
 }
 

@@ -40,6 +40,11 @@ impl TestServer {
         Client::new(&self.base)
     }
 
+    /// The id of the process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("a process to kill");
