@@ -1,12 +1,17 @@
 //! The life of a run beyond its launch: attempts, limits, cancel, retry, revoke, forget, recovery, safe launches.
-//! Timers are tested under paused time, over the store in memory.
+//! Timers are tested under paused time, over the store in memory; the rest over HTTP, in the real binary.
 
+mod actions;
 mod attempts;
+mod backlog;
 mod cancel;
 mod conditions;
+mod contest;
 mod limits;
+mod receivers;
 mod recovery;
 mod revoke;
+mod stop;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -259,8 +264,8 @@ impl Stage {
         self.recorder.lane_counts(&handler("h")).unwrap()
     }
 
-    fn pause(&self, is_paused: bool) {
-        assert!(self.recorder.pause(&handler("h"), is_paused));
+    async fn pause(&self, is_paused: bool) {
+        assert!(self.recorder.pause(&handler("h"), is_paused).await.unwrap());
     }
 }
 

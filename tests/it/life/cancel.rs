@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use task_recorder::recorder::Recorder;
 use task_recorder::store::{
-    Counts, Health, MemoryStore, Moved, Page, Query, Recovered, Refused, Store, StoreError,
+    Counts, Health, MemoryStore, Moved, Note, Page, Query, Recovered, Refused, Store, StoreError,
 };
 use task_recorder::task::{Change, ErrorKind, Outcome, Phase, Policy, Refusal, State, Task, TaskId};
 use tokio::sync::{Barrier, Notify, watch};
@@ -176,6 +176,14 @@ impl Store for Holding {
 
     async fn recover(&self) -> Result<Recovered, StoreError> {
         self.store.recover().await
+    }
+
+    async fn put_note(&self, key: &str, value: Option<Vec<u8>>) -> Result<(), StoreError> {
+        self.store.put_note(key, value).await
+    }
+
+    async fn notes(&self, prefix: &str) -> Result<Vec<Note>, StoreError> {
+        self.store.notes(prefix).await
     }
 
     fn health(&self) -> watch::Receiver<Health> {

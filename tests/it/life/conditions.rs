@@ -10,8 +10,8 @@ use crate::stores::{handler, id};
 const STATES: [&str; 8] =
     ["unknown", "queued", "running", "success", "revoking", "failed", "revoked", "forgotten"];
 
-fn key(text: &str) -> Option<Digest> {
-    Some(Digest::of(text.as_bytes()))
+fn key(text: &str) -> Digest {
+    Digest::of(text.as_bytes())
 }
 
 fn with_input(text: &'static str) -> Input {
@@ -22,7 +22,7 @@ fn with_input(text: &'static str) -> Input {
 async fn every_state() -> Stage {
     let stage = Stage::new(one_at_once());
     let first = async |name: &str| {
-        let request = Request { key: key("first"), ..request("h") };
+        let request = Request { key: Some(key("first")), ..request("h") };
         assert_eq!(refusal(stage.recorder.launch_in_lane(id(name), request).await), None);
     };
     stage.undo.on("revoking", [Play::Deaf]);
@@ -58,8 +58,8 @@ async fn each_condition_holds_in_each_state_as_the_table_says() {
     let table = [
         ("no condition", plain(), states),
         ("another handler", request("plain"), known(HandlerMismatch)),
-        ("the same key", Request { key: key("first"), ..plain() }, known(SameRequest)),
-        ("another key", Request { key: key("second"), ..plain() }, states),
+        ("the same key", Request { key: Some(key("first")), ..plain() }, known(SameRequest)),
+        ("another key", Request { key: Some(key("second")), ..plain() }, states),
         ("if it is known", Request { if_match: any.clone(), ..plain() }, only_known),
         (
             "if it has another revision",
@@ -76,12 +76,12 @@ async fn each_condition_holds_in_each_state_as_the_table_says() {
         // Whoever repeats a request that has launched it is told so, whatever has become of it meanwhile.
         (
             "the same request, once for an unknown id",
-            Request { key: key("first"), if_unknown: true, ..plain() },
+            Request { key: Some(key("first")), if_unknown: true, ..plain() },
             known(SameRequest),
         ),
         (
             "the same request, once for another revision",
-            Request { key: key("first"), if_match: wrong, ..plain() },
+            Request { key: Some(key("first")), if_match: wrong, ..plain() },
             states_with(
                 [Some(Precondition); 8],
                 |is_known, state| if is_known { Some(SameRequest) } else { state },
@@ -89,7 +89,7 @@ async fn each_condition_holds_in_each_state_as_the_table_says() {
         ),
         (
             "the same key with another input",
-            Request { key: key("first"), if_same_input: true, input: with_input("another"), ..plain() },
+            Request { key: Some(key("first")), if_same_input: true, input: with_input("another"), ..plain() },
             known(InputMismatch),
         ),
     ];
@@ -133,7 +133,7 @@ async fn the_keys_of_the_last_20_runs_are_known() {
     let stage = Stage::new(tried(1));
     stage.work.by_default(refused_by_nobody());
     let launch = async |n: usize| {
-        let request = Request { key: key(&format!("key-{n}")), ..request("h") };
+        let request = Request { key: Some(key(&format!("key-{n}"))), ..request("h") };
         let refusal = refusal(stage.recorder.launch_in_lane(id("order"), request).await);
         stage.settled("order").await;
         refusal

@@ -136,7 +136,7 @@ async fn a_full_queue_refuses_launches_and_tells_duplicates_how_they_stand() {
 async fn a_queue_takes_exactly_as_many_as_it_says() {
     for _ in 0..100 {
         let stage = Arc::new(Stage::new(Policy { queue_max: 10, ..one_at_once() }));
-        stage.pause(true);
+        stage.pause(true).await;
         let barrier = Arc::new(Barrier::new(16));
         let mut launchers = JoinSet::new();
         for n in 0..16 {
@@ -176,7 +176,7 @@ async fn starts_keep_the_rate_and_are_not_saved_up() {
     stage.work.wait_for(before + 5).await;
     // But for the few milliseconds by which a timer may be late.
     let begun = &begun(&stage)[before..];
-    assert!(begun.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_millis(90)), "{begun:?}");
+    assert!(begun.windows(2).all(|pair| pair[1] >= pair[0] + Duration::from_millis(90)), "{begun:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -239,7 +239,7 @@ async fn a_paused_handler_accepts_and_starts_nothing_until_it_is_resumed() {
     stage.work.on("tried", [refused_by_nobody(), Play::End(Outcome::success())]);
     stage.start("tried").await;
     stage.backing_off("tried").await;
-    stage.pause(true);
+    stage.pause(true).await;
     let names = names(5);
     for name in &names {
         assert_eq!(stage.start(name).await.phase(), Some(Phase::Queued));
@@ -250,13 +250,13 @@ async fn a_paused_handler_accepts_and_starts_nothing_until_it_is_resumed() {
     // Another handler does not mind.
     stage.recorder.launch_in_lane(id("plain"), request("plain")).await.unwrap();
     within("the other handler runs", stage.settled("plain")).await;
-    stage.pause(false);
+    stage.pause(false).await;
     for name in &names {
         stage.settled(name).await;
     }
     assert_eq!(stage.work.order()[2..], ["tried", "t0", "t1", "t2", "t3", "t4"]);
     assert!(!stage.counts().is_paused);
-    assert!(!stage.recorder.pause(&handler("nobody"), true));
+    assert!(!stage.recorder.pause(&handler("nobody"), true).await.unwrap());
 }
 
 #[tokio::test(start_paused = true)]
