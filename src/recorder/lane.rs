@@ -77,13 +77,23 @@ struct State {
 pub(super) struct Place {
     lane: Arc<Lane>,
     pub(super) is_queued: bool,
-    /// Whether a run has started on it. The rate counts starts, not launches that were refused.
+    /// Whether a run has taken it. The rate counts starts, not launches that were refused.
     is_used: bool,
 }
 
 impl Place {
     pub(super) fn used(&mut self) {
         self.is_used = true;
+    }
+
+    /// Puts a recorded launch into its place in the queue. In one step: nobody sees a place too few.
+    pub(super) fn fill(mut self, claim: Claim) {
+        let mut state = self.lane.state();
+        state.queue.insert(claim.task().entered, claim);
+        state.reserved -= 1;
+        drop(state);
+        self.is_used = true;
+        self.lane.wake.notify_one();
     }
 }
 
@@ -120,7 +130,7 @@ impl Lane {
         Place { lane: Arc::clone(self), is_queued: true, is_used: false }
     }
 
-    /// Puts a recorded launch into the queue.
+    /// Puts a launch of an earlier process into the queue.
     pub(super) fn enqueue(&self, claim: Claim) {
         self.state().queue.insert(claim.task().entered, claim);
         self.wake.notify_one();
@@ -215,7 +225,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.lane.state();
         if self.is_queued {
-            state.reserved -= 1;
+            state.reserved -= usize::from(!self.is_used);
         } else {
             state.running -= 1;
             if !self.is_used {

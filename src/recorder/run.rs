@@ -52,10 +52,10 @@ pub(super) async fn run_in_lane(
     first_word: FirstWord,
 ) {
     let Some(claim) = inner.claim(&id, start, first_word).await else { return };
-    place.used();
     if place.is_queued {
-        lane.enqueue(claim);
+        place.fill(claim);
     } else {
+        place.used();
         let task = Arc::clone(claim.task());
         attempt_in_lane(&inner, &lane, claim, task).await;
     }

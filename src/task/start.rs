@@ -88,12 +88,13 @@ impl Request {
         };
         if task.handler != self.handler {
             Err(Refusal::HandlerMismatch)
-        } else if self.if_unknown || is_revision_wrong {
-            Err(Refusal::Precondition)
         } else if self.if_same_input && task.input.digest != self.input.digest {
             Err(Refusal::InputMismatch)
         } else if self.key.is_some_and(|key| task.keys.contains(&key)) {
+            // Before the conditions, which the launch by this very request may have made untrue.
             Err(Refusal::SameRequest)
+        } else if self.if_unknown || is_revision_wrong {
+            Err(Refusal::Precondition)
         } else {
             match task.state {
                 State::Working { .. } => Err(Refusal::Working),

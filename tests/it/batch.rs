@@ -252,7 +252,7 @@ async fn lines_that_come_while_the_service_stops_are_answered_503() {
 }
 
 /// What the process has in memory, in KiB.
-fn resident(server: &TestServer) -> usize {
+pub(crate) fn resident(server: &TestServer) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()

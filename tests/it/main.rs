@@ -23,6 +23,7 @@ mod events;
 mod handlers;
 mod http;
 mod laws;
+mod life;
 mod load;
 mod lookup;
 mod notes;
