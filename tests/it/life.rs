@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use task_recorder::recorder::{LaneCounts, LaneSpec, Launch, LaunchError, Recorder, Work};
+use task_recorder::recorder::{LaneCounts, LaneSpec, Launch, LaunchError, NoticeSpec, Recorder, Work};
 use task_recorder::store::{MemoryStore, Refused, Store};
 use task_recorder::task::{
     Code, ErrorKind, Failure, Input, Outcome, Phase, Policy, Refusal, Request, Retry, Task,
@@ -200,9 +200,15 @@ impl Stage {
 
     fn over(store: Arc<dyn Store>, policy: Policy) -> Self {
         let (work, undo) = (Script::new(), Script::new());
-        let h = LaneSpec { handler: handler("h"), policy, work: work.work(), undo: Some(undo.work()) };
+        let h = LaneSpec {
+            handler: handler("h"),
+            policy,
+            work: work.work(),
+            undo: Some(undo.work()),
+            notices: NoticeSpec::default(),
+        };
         let plain =
-            LaneSpec { handler: handler("plain"), policy: Policy::default(), work: work.work(), undo: None };
+            LaneSpec { handler: handler("plain"), policy: Policy::default(), undo: None, ..h.clone() };
         Self { recorder: Recorder::with_lanes(store, [h, plain]), work, undo }
     }
 

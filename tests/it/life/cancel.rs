@@ -190,6 +190,10 @@ impl Store for Holding {
         self.store.health()
     }
 
+    fn events(&self) -> task_recorder::store::Feed {
+        self.store.events()
+    }
+
     async fn close(&self) {
         self.store.close().await;
     }
