@@ -1,7 +1,6 @@
 //! What stores keep beside the tasks, and what rests on it: a paused handler stays paused.
 
 use hyper::Method;
-use rusqlite::Connection;
 use serde_json::json;
 use task_recorder::store::{EmbeddedOptions, EmbeddedStore, MemoryStore, Store, StoreError};
 use tempfile::TempDir;
@@ -40,17 +39,6 @@ async fn every_store_keeps_notes() {
     drop(store);
     let store = EmbeddedStore::open(folder.path(), &options).unwrap();
     assert_eq!(store.notes("a/").await.unwrap(), [("a/1".to_owned(), b"one".to_vec())]);
-}
-
-#[tokio::test]
-async fn a_folder_from_before_there_were_notes_opens() {
-    let folder = TempDir::new().unwrap();
-    let options = EmbeddedOptions::default();
-    drop(EmbeddedStore::open(folder.path(), &options).unwrap());
-    let journal = Connection::open(folder.path().join("journal.db")).unwrap();
-    journal.execute_batch("DROP TABLE notes").unwrap();
-    drop(journal);
-    keeps_notes(&EmbeddedStore::open(folder.path(), &options).unwrap()).await;
 }
 
 #[tokio::test]
