@@ -8,6 +8,8 @@
 //! | `GET /tasks` | `list` |
 //! | `POST /tasks` | `batch` |
 //! | `POST /lookup` | `lookup` |
+//! | `POST /bulk`, `GET /bulk`, `GET /bulk/{op}`, `POST /bulk/{op}/cancel` | `bulk` |
+//! | `GET /events` | `events` |
 //! | `GET /stats`, `/handlers`, `/livez`, `/readyz`, `/version` | `service` |
 //!
 //! Invariant: every answer that is not 2xx is `application/problem+json`, also for unknown routes and methods.
@@ -15,6 +17,9 @@
 mod action;
 mod batch;
 mod body;
+mod bulk;
+mod events;
+mod filter;
 mod launch;
 mod list;
 mod lookup;
@@ -36,6 +41,7 @@ use crate::handler::Handlers;
 use crate::recorder::Recorder;
 
 pub use problem::Problem;
+pub use view::notice;
 
 /// What the interface answers from.
 #[derive(Clone)]
@@ -46,7 +52,7 @@ pub struct Api {
     pub handlers: Arc<Handlers>,
     /// The longest that a request may ask to wait.
     pub wait_max: Duration,
-    /// How long a request's body may take to arrive.
+    /// How long a request's body may take to arrive, or a piece of a batch's.
     pub body_timeout: Duration,
 }
 
@@ -64,8 +70,12 @@ pub fn router(api: Api) -> Router {
         .route("/tasks/{id}/cancel", post(action::cancel))
         .route("/tasks/{id}/revoke", post(action::revoke))
         .route("/lookup", post(lookup::lookup))
+        .route("/bulk", get(bulk::list).post(bulk::begin))
+        .route("/bulk/{op}", get(bulk::view))
+        .route("/bulk/{op}/cancel", post(bulk::cancel))
         .route("/handlers/{name}/pause", post(action::pause))
         .route("/handlers/{name}/resume", post(action::resume))
+        .route("/events", get(events::events))
         .route("/stats", get(service::stats))
         .route("/handlers", get(service::handlers))
         .route("/livez", get(service::livez))

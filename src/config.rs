@@ -31,6 +31,7 @@ pub use error::{ConfigError, Fault, Hint, Place, Problem};
 pub use source::{Flags, VARIABLE_PREFIX};
 
 use crate::handler::Handler;
+use crate::store::EVENTS_KEPT;
 use crate::task::Retention;
 use effective::Effective;
 use kind::{Choice, Size, Text, Time, Whole};
@@ -87,6 +88,8 @@ pub struct StoreConfig {
     pub batch_max: usize,
     /// Most changes that wait for a commit; further ones are refused.
     pub queue_max: usize,
+    /// Most events that are kept for who was away for a moment.
+    pub events_kept: usize,
 }
 
 /// Where tasks are kept.
@@ -192,6 +195,7 @@ impl StoreConfig {
             hot_bytes: section.get("hot_bytes", 128 << 20, &Size(1 << 20..=1 << 40)),
             batch_max: section.get("batch_max", 1024, &Whole(1..=65_536)),
             queue_max: section.get("queue_max", 65_536, &Whole(1..=10_000_000)),
+            events_kept: section.get("events_kept", EVENTS_KEPT, &Whole(1..=10_000_000)),
         };
         section.finish(|key| belongs_elsewhere("store", key));
         config
@@ -232,10 +236,14 @@ fn read_tables(
 }
 
 /// Every key that a config file can have, each with its table. The tables of handlers are called after their types,
-/// `handlers.webhook` and `handlers.command`; inside of them are `.retry` and `.revoke`.
+/// `handlers.webhook` and `handlers.command`; inside of them are `.retry`, `.revoke`,
+/// `.on_success` and `.on_failure`.
 #[must_use]
 pub fn known_keys() -> BTreeSet<(String, &'static str)> {
-    let handler = |kind| format!("[handlers.{kind}]\ntype = \"{kind}\"\n[handlers.{kind}.revoke]\n");
+    let handler = |kind| {
+        let within = ["revoke", "on_success", "on_failure"].map(|part| format!("[handlers.{kind}.{part}]\n"));
+        format!("[handlers.{kind}]\ntype = \"{kind}\"\n{}", within.concat())
+    };
     let file = SourceFile { name: String::new(), text: handler("webhook") + &handler("command") };
     let (environment, flags) = (Environment::default(), Flags::default());
     let Ok(document) = file.parse() else { return BTreeSet::new() };

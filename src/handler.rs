@@ -31,6 +31,10 @@ pub struct Handler {
     pub revoke: Option<Action>,
     /// How its runs are treated.
     pub policy: Policy,
+    /// Who is told when a run has succeeded.
+    pub on_success: Option<Arc<Webhook>>,
+    /// Who is told when a run has failed.
+    pub on_failure: Option<Arc<Webhook>>,
 }
 
 /// What a handler does.

@@ -13,8 +13,8 @@ use task_recorder::api::{self, Api};
 use task_recorder::cli::{self, Cli, Verb, healthcheck::healthcheck};
 use task_recorder::config::{Config, StoreConfig, StorePath};
 use task_recorder::exit::Exit;
-use task_recorder::handler::{Handler, Handlers};
-use task_recorder::recorder::{LaneSpec, Recorder, RecoveryReport, Work};
+use task_recorder::handler::{Handler, Handlers, Webhook};
+use task_recorder::recorder::{LaneSpec, NoticeSpec, Recorder, RecoveryReport, Work};
 use task_recorder::server::{self, ServerOptions};
 use task_recorder::store::{EmbeddedOptions, EmbeddedStore, MemoryStore, Store};
 use task_recorder::telemetry;
@@ -151,7 +151,21 @@ fn lane(handler: &Arc<Handler>) -> LaneSpec {
             async move { handler.undo(&task, attempt, &ending).await }.boxed()
         })
     });
-    LaneSpec { handler: handler.name.clone(), policy: handler.policy.clone(), work, undo }
+    let notices = NoticeSpec {
+        on_success: handler.on_success.as_ref().map(notice),
+        on_failure: handler.on_failure.as_ref().map(notice),
+        ..NoticeSpec::default()
+    };
+    LaneSpec { handler: handler.name.clone(), policy: handler.policy.clone(), work, undo, notices }
+}
+
+/// Tells a webhook of an outcome: the record, as the interface gives it.
+fn notice(webhook: &Arc<Webhook>) -> Work {
+    let webhook = Arc::clone(webhook);
+    Arc::new(move |task, attempt, ending| {
+        let webhook = Arc::clone(&webhook);
+        async move { webhook.tell(&task, api::notice(&task), attempt, &ending).await }.boxed()
+    })
 }
 
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -171,7 +185,8 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 async fn open(config: &StoreConfig) -> anyhow::Result<(Arc<dyn Store>, String)> {
     let folder = match &config.path {
         StorePath::Memory => {
-            return Ok((Arc::new(MemoryStore::new()), "memory, forgotten at exit".to_owned()));
+            let store = MemoryStore::with_events_kept(config.events_kept);
+            return Ok((Arc::new(store), "memory, forgotten at exit".to_owned()));
         }
         StorePath::Folder(folder) => folder.clone(),
     };
@@ -181,6 +196,7 @@ async fn open(config: &StoreConfig) -> anyhow::Result<(Arc<dyn Store>, String)> 
         hot_bytes: usize::try_from(config.hot_bytes).unwrap_or(usize::MAX),
         batch_max: config.batch_max,
         queue_max: config.queue_max,
+        events_kept: config.events_kept,
     };
     let store = tokio::task::spawn_blocking(move || EmbeddedStore::open(&folder, &options)).await??;
     Ok((Arc::new(store), name))

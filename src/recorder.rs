@@ -6,9 +6,12 @@
 //! Invariant: a run that was started is settled, whatever its work does, unless the process or the store ends first
 //! (tests/it/laws.rs); then [`Recorder::recover`] settles it.
 
+mod bulk;
+mod cancel;
 mod endings;
 mod in_process;
 mod lane;
+mod notices;
 mod pause;
 mod recovery;
 mod retention;
@@ -27,13 +30,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use self::bulk::Operations;
 use self::endings::Endings;
 use self::lane::{Lane, Place};
 use self::waiters::Waiters;
-use crate::store::{Counts, Health, Moved, Page, Query, Refused, Store, StoreError};
+use crate::store::{Counts, Feed, Health, Moved, Page, Query, Refused, Store, StoreError};
 use crate::task::{Change, HandlerName, Refusal, Request, Start, StartKind, Task, TaskId};
 
+pub use self::bulk::{Bulk, BulkAction, BulkError, BulkFailure, BulkState};
 pub use self::lane::{LaneCounts, LaneSpec, Work};
+pub use self::notices::NoticeSpec;
 pub use self::recovery::RecoveryReport;
 
 /// How long runs may take to end once they are told to: a command gets KILL 5 s after TERM unless the config says
@@ -56,6 +62,7 @@ struct Inner {
     endings: Endings,
     /// Held while a handler is paused or resumed.
     pausing: tokio::sync::Mutex<()>,
+    operations: Operations,
     /// No new launches.
     draining: CancellationToken,
     /// Runs end now.
@@ -65,6 +72,8 @@ struct Inner {
     unsettled: AtomicU64,
     stale: AtomicU64,
     panics: AtomicU64,
+    notices_told: AtomicU64,
+    notices_given_up: AtomicU64,
 }
 
 /// What became of a launch.
@@ -102,6 +111,12 @@ pub struct Figures {
     pub stale: u64,
     /// Runs whose work panicked.
     pub panics: u64,
+    /// Notices that are still to be told, now.
+    pub notices_due: u64,
+    /// Notices that were told.
+    pub notices_told: u64,
+    /// Notices that were not told in time, and are not tried any more.
+    pub notices_given_up: u64,
 }
 
 impl Recorder {
@@ -122,15 +137,19 @@ impl Recorder {
             waiters: Waiters::default(),
             endings: Endings::default(),
             pausing: tokio::sync::Mutex::default(),
+            operations: Operations::default(),
             draining: CancellationToken::new(),
             aborting: CancellationToken::new(),
             giving_up: CancellationToken::new(),
             unsettled: AtomicU64::new(0),
             stale: AtomicU64::new(0),
             panics: AtomicU64::new(0),
+            notices_told: AtomicU64::new(0),
+            notices_given_up: AtomicU64::new(0),
         });
         for lane in inner.lanes.values() {
             inner.runs.spawn(run::dispatch(Arc::clone(&inner), Arc::clone(lane)));
+            inner.runs.spawn(notices::deliver(Arc::clone(&inner), Arc::clone(lane)));
         }
         Self { inner }
     }
@@ -165,7 +184,7 @@ impl Recorder {
         kind: StartKind,
         place: Option<Place>,
     ) -> Result<Launch, LaunchError> {
-        let _admission = self.admit()?;
+        let admission = self.admit()?;
         let Some(place) = place.or_else(|| lane.reserve()) else {
             // Who would not be launched anyway is told so, however full the queue is.
             let task = self.status(&id).await?;
@@ -178,6 +197,7 @@ impl Recorder {
         let (first_word, heard) = oneshot::channel();
         let run = run::run_in_lane(Arc::clone(&self.inner), Arc::clone(lane), place, id, start, first_word);
         self.inner.runs.spawn(run);
+        drop(admission);
         heard.await.unwrap_or(Err(StoreError::Closed)).map_err(LaunchError::Store)
     }
 
@@ -197,37 +217,13 @@ impl Recorder {
         self.lane(handler).map(|lane| lane.counts())
     }
 
-    /// Stops a run: one that waits at once, one with an attempt under way is told to end, and is `canceling` until it
-    /// has. `Done` in both cases, and durable.
-    ///
-    /// # Errors
-    /// [`StoreError`]; the run goes on then.
-    pub async fn cancel(&self, id: &TaskId) -> Result<Moved, StoreError> {
-        let before = self.status(id).await?;
-        let moved = self.inner.store.change(id, Change::Cancel).await?;
-        let Moved::Done(task) = &moved else { return Ok(moved) };
-        if task.is_working() {
-            self.inner.endings.end(task);
-            let now = self.status(id).await?;
-            if !now.is_some_and(|now| now.is_working() && now.run == task.run) {
-                self.inner.endings.forget(task);
-            }
-        } else {
-            let was_queued = before.filter(|before| before.run == task.run);
-            if let (Some(lane), Some(before)) = (self.lane(&task.handler), was_queued) {
-                lane.remove(before.entered);
-            }
-            self.inner.waiters.notify(id);
-        }
-        Ok(moved)
-    }
-
     /// Undoes a success; the id is not found afterwards. With an action of its handler the record is `revoking` until
     /// the action has ended, and the success stands where it fails. Of many at the same moment one is `Done`.
     ///
     /// # Errors
     /// [`StoreError`]; the success stands then.
     pub async fn revoke(&self, id: &TaskId) -> Result<Moved, StoreError> {
+        let _admission = self.admit().map_err(|_draining| StoreError::Closed)?;
         let task = self.status(id).await?;
         let lane = task.and_then(|task| self.lane(&task.handler));
         let Some((lane, undo)) = lane.and_then(|lane| Some((lane, lane.spec.undo.clone()?))) else {
@@ -290,7 +286,10 @@ impl Recorder {
         loop {
             let waiter = self.inner.waiters.enter(id);
             let task = self.status(id).await?;
-            if task.as_ref().is_none_or(|task| !task.is_working() && !task.is_revoking()) {
+            // Once the store takes nothing any more it stays as it is.
+            let is_final =
+                matches!(*self.health().borrow(), Health::Dead(_)) || self.inner.giving_up.is_cancelled();
+            if is_final || task.as_ref().is_none_or(|task| !task.is_working() && !task.is_revoking()) {
                 return Ok(task);
             }
             let is_over = match deadline {
@@ -320,6 +319,12 @@ impl Recorder {
         self.inner.store.counts()
     }
 
+    /// The changes of all tasks as they happen. It ends when the recorder has stopped.
+    #[must_use]
+    pub fn events(&self) -> Feed {
+        self.inner.store.events()
+    }
+
     /// Figures about what happened since the start.
     #[must_use]
     pub fn figures(&self) -> Figures {
@@ -327,6 +332,9 @@ impl Recorder {
             unsettled: self.inner.unsettled.load(Ordering::Relaxed),
             stale: self.inner.stale.load(Ordering::Relaxed),
             panics: self.inner.panics.load(Ordering::Relaxed),
+            notices_due: self.inner.lanes.values().map(|lane| lane.notices.count() as u64).sum(),
+            notices_told: self.inner.notices_told.load(Ordering::Relaxed),
+            notices_given_up: self.inner.notices_given_up.load(Ordering::Relaxed),
         }
     }
 

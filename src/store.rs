@@ -6,6 +6,7 @@
 //! Only a store makes a [`Claim`]; settling uses it up.
 
 mod embedded;
+mod feed;
 mod memory;
 mod query;
 mod table;
@@ -22,6 +23,7 @@ use crate::task::{
 };
 
 pub use embedded::{EmbeddedOptions, EmbeddedStore, OpenError};
+pub use feed::{Batch, EVENTS_KEPT, Event, Feed, Gap};
 pub use memory::MemoryStore;
 pub use query::{Filter, Order, Page, Query};
 
@@ -42,7 +44,7 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError`] when the claim could not be written; nothing has started then.
     async fn claim(&self, id: &TaskId, start: Start) -> Result<Claimed, StoreError> {
         Ok(match self.change(id, Change::Claim(start)).await? {
-            Moved::Done(task) => Claimed::Started(Claim { task }),
+            Moved::Done(task) => Claimed::Started(Claim::new(task)),
             Moved::Refused(refused) => Claimed::Refused(refused),
         })
     }
@@ -59,7 +61,12 @@ pub trait Store: Send + Sync + 'static {
         output: Option<Output>,
     ) -> Result<Moved, Box<Unsettled>> {
         let run = claim.task.run;
-        let change = Change::Settle { run, attempt: attempt.clone(), output: output.clone() };
+        let change = Change::Settle {
+            run,
+            attempt: attempt.clone(),
+            output: output.clone(),
+            is_notice_due: claim.is_notice_due,
+        };
         match self.change(&claim.task.id, change).await {
             Ok(moved) => Ok(moved),
             Err(error) => Err(Box::new(Unsettled { claim, attempt, output, error })),
@@ -105,6 +112,9 @@ pub trait Store: Send + Sync + 'static {
     /// Whether it can write, now and whenever that changes.
     fn health(&self) -> watch::Receiver<Health>;
 
+    /// The changes as they happen. What it gives is durable; nothing is given twice or out of order.
+    fn events(&self) -> Feed;
+
     /// Writes what is queued and lets go of the storage. Every later write answers [`StoreError::Closed`].
     async fn close(&self);
 }
@@ -117,13 +127,23 @@ pub type Note = (String, Vec<u8>);
 #[must_use = "a claim that is not settled leaves its task working"]
 pub struct Claim {
     task: Arc<Task>,
+    is_notice_due: bool,
 }
 
 impl Claim {
+    fn new(task: Arc<Task>) -> Self {
+        Self { task, is_notice_due: false }
+    }
+
     /// The task as it was claimed.
     #[must_use]
     pub fn task(&self) -> &Arc<Task> {
         &self.task
+    }
+
+    /// The same, but settling it also records whether somebody is to be told of the outcome.
+    pub fn with_notice(self, is_notice_due: bool) -> Self {
+        Self { is_notice_due, ..self }
     }
 }
 
@@ -153,12 +173,14 @@ pub struct Recovered {
     pub claims: Vec<Claim>,
     /// The successes whose revoke was under way.
     pub revoking: Vec<Arc<Task>>,
+    /// The tasks of whose outcome somebody is still to be told, oldest first.
+    pub notices: Vec<Arc<Task>>,
 }
 
 impl Recovered {
     fn of(table: &table::Table) -> Self {
-        let claims = table.working().into_iter().map(|task| Claim { task }).collect();
-        Self { claims, revoking: table.revoking() }
+        let claims = table.working().into_iter().map(Claim::new).collect();
+        Self { claims, revoking: table.revoking(), notices: table.notices_due() }
     }
 }
 

@@ -50,6 +50,8 @@ pub struct Task {
     pub attempts: Vec<Attempt>,
     /// The keys of the requests that launched its last runs, oldest first, at most [`ATTEMPTS_KEPT`].
     pub keys: Vec<Digest>,
+    /// Whether somebody is still to be told of the outcome of its last run. Not a part of what callers see.
+    pub notice_due: bool,
     /// Whether the bytes of the input, the output and the attempts were dropped because they were old.
     pub details_dropped: bool,
 }
@@ -128,7 +130,8 @@ pub struct Attempt {
 }
 
 /// The name of a state, without what belongs to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StateName {
     /// See [`State::Working`].
     Working,
@@ -137,6 +140,7 @@ pub enum StateName {
     /// See [`State::Failed`].
     Failed,
     /// See [`State::Absent`].
+    #[serde(rename = "not_found")]
     Absent,
 }
 
@@ -198,6 +202,12 @@ impl Task {
     #[must_use]
     pub fn is_revoking(&self) -> bool {
         matches!(self.state, State::Success { undo: Some(Undo::Revoking), .. })
+    }
+
+    /// Whether it is settled, and nothing of it is under way: no undoing, no notice.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        !self.is_working() && !self.is_revoking() && !self.notice_due
     }
 
     /// Whether the input of its last run had bytes that are not kept any more.

@@ -1,11 +1,13 @@
 //! Query parameters, checked: an unknown one is an error, because a misspelt filter would match everything.
 
 use std::borrow::Cow;
+use std::slice;
 use std::str::FromStr;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::SignedDuration;
+use serde_json::{Map, Value};
 
 use super::problem::Problem;
 
@@ -17,7 +19,28 @@ pub(super) struct Params<'a> {
 impl<'a> Params<'a> {
     /// Fails on a name that is not among the `known` ones.
     pub(super) fn parse(query: Option<&'a str>, known: &[&str]) -> Result<Self, Problem> {
-        let pairs: Vec<_> = form_urlencoded::parse(query.unwrap_or_default().as_bytes()).collect();
+        Self::of(form_urlencoded::parse(query.unwrap_or_default().as_bytes()).collect(), known)
+    }
+
+    /// From the members of a JSON object, as if they were in a query; a list gives a parameter several times, a
+    /// null not at all.
+    pub(super) fn of_json(object: &'a Map<String, Value>, known: &[&str]) -> Result<Self, Problem> {
+        let mut pairs = Vec::new();
+        for (name, value) in object {
+            let values = value.as_array().map_or(slice::from_ref(value), Vec::as_slice);
+            for value in values {
+                let text = match value {
+                    Value::Null => continue,
+                    Value::String(text) => Cow::Borrowed(text.as_str()),
+                    other => Cow::Owned(other.to_string()),
+                };
+                pairs.push((Cow::Borrowed(name.as_str()), text));
+            }
+        }
+        Self::of(pairs, known)
+    }
+
+    fn of(pairs: Vec<(Cow<'a, str>, Cow<'a, str>)>, known: &[&str]) -> Result<Self, Problem> {
         match pairs.iter().find(|(name, _)| !known.contains(&name.as_ref())) {
             None => Ok(Self { pairs }),
             Some((name, _)) => {

@@ -6,7 +6,7 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::recorder::LaunchError;
+use crate::recorder::{BulkError, LaunchError};
 use crate::store::{Refused, StoreError};
 use crate::task::{InvalidName, Refusal, StateName, Task, TaskId};
 
@@ -103,7 +103,7 @@ impl Problem {
             Refusal::NotFailed => ("not-failed", "The task has not failed"),
             Refusal::NotSuccess => ("not-success", "The task has not succeeded"),
             Refusal::InputDropped => ("input-dropped", "The input was dropped"),
-            Refusal::NotFound | Refusal::Stale | Refusal::DetailsDropped => {
+            Refusal::NotFound | Refusal::Stale | Refusal::DetailsDropped | Refusal::NoticeDue => {
                 ("conflict", "The task has changed meanwhile")
             }
         };
@@ -163,6 +163,11 @@ impl Problem {
         Self { is_passing: true, ..problem }
     }
 
+    fn draining() -> Self {
+        let detail = "The service is stopping and launches nothing any more; nothing was changed.";
+        Self::unavailable("draining", "The service is stopping", detail)
+    }
+
     /// The connection cannot be used any further.
     pub(super) fn closing(self) -> Self {
         Self { is_closing: true, ..self }
@@ -209,11 +214,22 @@ impl From<LaunchError> for Problem {
                 "The handler is unknown",
                 "The handler of this task is not configured any more; nothing was changed.",
             ),
-            LaunchError::Draining => Self::unavailable(
-                "draining",
-                "The service is stopping",
-                "The service is stopping and launches nothing any more; nothing was changed.",
-            ),
+            LaunchError::Draining => Self::draining(),
+        }
+    }
+}
+
+impl From<BulkError> for Problem {
+    fn from(error: BulkError) -> Self {
+        match error {
+            BulkError::Store(error) => Self::from(error),
+            BulkError::Draining => Self::draining(),
+            BulkError::TooMany => {
+                let detail = "As many operations are running as are allowed; nothing was begun.";
+                let title = "Too many operations are running";
+                let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-operations", title, detail);
+                Self { is_passing: true, ..problem }
+            }
         }
     }
 }

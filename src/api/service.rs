@@ -30,6 +30,15 @@ struct StatsView<'a> {
     unsettled: u64,
     stale_outcomes: u64,
     panics: u64,
+    notices: NoticesView,
+}
+
+/// How many outcomes are still to be told, were told, and were not told in time.
+#[derive(Serialize)]
+struct NoticesView {
+    due: u64,
+    told: u64,
+    given_up: u64,
 }
 
 pub(super) async fn stats(State(api): State<Arc<Api>>) -> Response {
@@ -52,6 +61,11 @@ pub(super) async fn stats(State(api): State<Arc<Api>>) -> Response {
         unsettled: figures.unsettled,
         stale_outcomes: figures.stale,
         panics: figures.panics,
+        notices: NoticesView {
+            due: figures.notices_due,
+            told: figures.notices_told,
+            given_up: figures.notices_given_up,
+        },
     };
     view::json(StatusCode::OK, &body)
 }
@@ -75,6 +89,10 @@ struct HandlerView<'a> {
     #[serde(flatten)]
     action: ActionView<'a>,
     input_bytes_max: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_success: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_failure: Option<&'a str>,
     paused: bool,
     running: usize,
     queued: usize,
@@ -98,6 +116,8 @@ pub(super) async fn handlers(State(api): State<Arc<Api>>) -> Response {
             default: handler.is_default,
             action: ActionView::new(handler),
             input_bytes_max: handler.input_bytes_max,
+            on_success: handler.on_success.as_ref().map(|webhook| webhook.settings().url.as_str()),
+            on_failure: handler.on_failure.as_ref().map(|webhook| webhook.settings().url.as_str()),
             paused: lane(handler).is_paused,
             running: lane(handler).running,
             queued: lane(handler).queued,

@@ -2,9 +2,11 @@
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
+use crate::store::Event;
 use crate::task::{Attempt, Code, Failure, Input, Output, Phase, State, StateName, Task, Undo};
 
 /// What is true of a task now: `GET /tasks/{id}/status`, and the answer to a launch.
@@ -53,6 +55,36 @@ pub(super) struct RecordView<'a> {
     result: Option<ResultView<'a>>,
 }
 
+/// A change: `GET /events`. It says why it failed by the kind alone; the record has the words.
+#[derive(Serialize)]
+pub(super) struct EventView<'a> {
+    id: &'a str,
+    state: &'a str,
+    handler: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phase: Option<&'a str>,
+    run: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempt: Option<u32>,
+    revision: u64,
+    since: Time,
+    #[serde(flatten)]
+    failure: Option<KindView<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revoke_error: Option<KindView<'a>>,
+}
+
+#[derive(Serialize)]
+struct KindView<'a> {
+    error: OnlyKind<'a>,
+    in_doubt: bool,
+}
+
+#[derive(Serialize)]
+struct OnlyKind<'a> {
+    kind: &'a str,
+}
+
 #[derive(Serialize)]
 struct FailureView<'a> {
     error: ErrorView<'a>,
@@ -93,7 +125,7 @@ struct AttemptView<'a> {
 }
 
 /// RFC 3339 in UTC with microseconds.
-struct Time(Timestamp);
+pub(super) struct Time(pub(super) Timestamp);
 
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -135,6 +167,27 @@ impl<'a> ListedView<'a> {
             run: task.run,
             since: Time(task.since),
             failure: task.failure().map(FailureView::new),
+        }
+    }
+}
+
+impl<'a> EventView<'a> {
+    pub(super) fn new(event: &'a Event) -> Self {
+        let failure = |of| {
+            let (kind, in_doubt) = event.failure.filter(|_| event.state == of)?;
+            Some(KindView { error: OnlyKind { kind: kind.as_str() }, in_doubt })
+        };
+        Self {
+            id: event.id.as_str(),
+            state: event.state.as_str(),
+            handler: event.handler.as_str(),
+            phase: event.phase.map(Phase::as_str).or(event.is_revoking.then_some("revoking")),
+            run: event.run,
+            attempt: event.attempt,
+            revision: event.revision,
+            since: Time(event.since),
+            failure: failure(StateName::Failed),
+            revoke_error: failure(StateName::Success),
         }
     }
 }
@@ -189,6 +242,25 @@ impl<'a> AttemptView<'a> {
             failure: attempt.failure.as_ref().map(FailureView::new),
         }
     }
+}
+
+/// The JSON that tells of an outcome: the record as `GET /tasks/{id}` gives it, and `event`.
+#[must_use]
+pub fn notice(task: &Task) -> Bytes {
+    #[derive(Serialize)]
+    struct NoticeView<'a> {
+        event: &'a str,
+        #[serde(flatten)]
+        record: RecordView<'a>,
+    }
+    let view = NoticeView { event: task.state_name().as_str(), record: RecordView::new(task) };
+    serde_json::to_vec(&view).map_or_else(
+        |error| {
+            tracing::error!(%error, "a notice could not be written as JSON");
+            Bytes::new()
+        },
+        Bytes::from,
+    )
 }
 
 /// `ETag: "<revision>"`.

@@ -61,7 +61,8 @@ pub(super) fn read(section: &mut Section<'_, '_>, kind: Option<Type>) -> Option<
     }
 }
 
-fn webhook(section: &mut Section<'_, '_>, output_bytes_max: usize) -> Option<Webhook> {
+/// A webhook that keeps so much of the answer.
+pub(super) fn webhook(section: &mut Section<'_, '_>, output_bytes_max: usize) -> Option<Webhook> {
     let url = section.required("url", &URL);
     let method = section.get("method", Method::POST, &Choice(&METHODS));
     let headers = section.get("headers", Vec::new(), &Headers);

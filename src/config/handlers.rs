@@ -1,17 +1,21 @@
-//! The handlers of a config: `[handlers.NAME]`, with its action, its policy and its revoke action.
+//! The handlers of a config: `[handlers.NAME]`, with its action, its policy, its revoke action and its notices.
+
+use std::sync::Arc;
 
 use super::action::{self, TYPE, Type};
 use super::error::{Fault, Hint, Place};
 use super::kind::{Size, Switch};
 use super::reader::Section;
 use super::{bytes, known_keys, policy};
-use crate::handler::{Action, Handler};
+use crate::handler::{Action, Handler, Webhook};
 use crate::task::HandlerName;
 
 /// The tables of a handler, as what stands behind its name.
 const OWN: &str = "";
 pub(super) const RETRY: &str = ".retry";
 const REVOKE: &str = ".revoke";
+/// How much of a notice's answer is looked at.
+const NOTICE_ANSWER_BYTES_MAX: usize = 64 << 10;
 const INPUT_MAX: Size = Size(0..=64 << 20);
 
 /// Every handler of the table, in the order of the file; what is wrong is reported to the reader.
@@ -45,11 +49,14 @@ fn handler(
     // Those with tables of their own come last, because a printed table is in one piece.
     let policy = policy::read(&mut section, kind, &name);
     let revoke = section.optional_section("revoke").and_then(|revoke| undoing(revoke, kind, &name));
+    let on_success = section.optional_section("on_success").and_then(notice);
+    let on_failure = section.optional_section("on_failure").and_then(notice);
     let table = section.name().to_owned();
     section.finish(|key| {
         action::of_other_type(&table, kind, key).or_else(|| belongs_elsewhere(&name, OWN, key))
     });
-    Some(Handler { name, is_default, input_bytes_max, action: action?, revoke, policy })
+    let action = action?;
+    Some(Handler { name, is_default, input_bytes_max, action, revoke, policy, on_success, on_failure })
 }
 
 /// The action of `[handlers.NAME.revoke]`, of the handler's type unless it says otherwise.
@@ -64,6 +71,13 @@ fn undoing(mut revoke: Section<'_, '_>, of_handler: Option<Type>, name: &Handler
         action::of_other_type(&table, kind, key).or_else(|| belongs_elsewhere(name, REVOKE, key))
     });
     action
+}
+
+/// The webhook of `[handlers.NAME.on_success]` or `on_failure`.
+fn notice(mut notice: Section<'_, '_>) -> Option<Arc<Webhook>> {
+    let webhook = action::webhook(&mut notice, NOTICE_ANSWER_BYTES_MAX);
+    notice.finish(|_| None);
+    webhook.map(Arc::new)
 }
 
 /// A key that is known in another table of the handler than the one where it stands.

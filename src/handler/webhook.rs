@@ -13,6 +13,7 @@ use std::fmt;
 use std::pin::pin;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, Request};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,7 @@ use crate::task::{Code, ErrorKind, Failure, Outcome, Task};
 const TASK_ID: HeaderName = HeaderName::from_static("task-id");
 const TASK_RUN: HeaderName = HeaderName::from_static("task-run");
 const TASK_ATTEMPT: HeaderName = HeaderName::from_static("task-attempt");
+const TASK_EVENT: HeaderName = HeaderName::from_static("task-event");
 const OUR_USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("task-recorder/", env!("CARGO_PKG_VERSION")));
 /// Headers of every call: the three of the task, content type and user agent, length and host.
@@ -65,7 +67,16 @@ enum Value {
     Rendered(Template),
 }
 
-/// Whether a header belongs to the call itself and cannot be configured: the three of the task, and those that say how
+/// What one call says.
+struct Call<'a> {
+    values: Values<'a>,
+    media_type: Option<&'a str>,
+    body: Bytes,
+    /// Of a notice: what happened.
+    event: Option<&'static str>,
+}
+
+/// Whether a header belongs to the call itself and cannot be configured: those of the task, and those that say how
 /// a message is framed or where it goes.
 #[must_use]
 pub fn is_reserved(name: &HeaderName) -> bool {
@@ -74,6 +85,7 @@ pub fn is_reserved(name: &HeaderName) -> bool {
         "task-id"
             | "task-run"
             | "task-attempt"
+            | "task-event"
             | "connection"
             | "content-length"
             | "expect"
@@ -106,10 +118,25 @@ impl Webhook {
     }
 
     pub(super) async fn run(&self, task: &Task, attempt: u32, ending: &CancellationToken) -> Outcome {
+        let values = Values { id: &task.id, run: task.run, attempt };
+        let media_type = task.input.media_type.as_deref();
+        let call = Call { values, media_type, body: task.input.bytes.clone(), event: None };
+        self.call(&call, ending).await
+    }
+
+    /// Tells of the outcome of a run, with this JSON as the body. `attempt` counts how often it was tried to tell.
+    pub async fn tell(&self, task: &Task, body: Bytes, attempt: u32, ending: &CancellationToken) -> Outcome {
+        let values = Values { id: &task.id, run: task.run, attempt };
+        let event = Some(task.state_name().as_str());
+        let call = Call { values, media_type: Some("application/json"), body, event };
+        self.call(&call, ending).await
+    }
+
+    async fn call(&self, call: &Call<'_>, ending: &CancellationToken) -> Outcome {
         let receiver = self.settings.url.authority();
         let limit = self.settings.timeout;
         let sent = Sent::default();
-        let request = match self.request(task, attempt, &sent) {
+        let request = match self.request(call, &sent) {
             Ok(request) => request,
             Err(message) => return Outcome::failed(Failure::without_effect(ErrorKind::Error, message)),
         };
@@ -134,17 +161,17 @@ impl Webhook {
         self.outcome(answer, end)
     }
 
-    fn request(&self, task: &Task, attempt: u32, sent: &Sent) -> Result<Request<Payload>, String> {
-        let values = Values { id: &task.id, run: task.run, attempt };
-        let mut request = Request::new(Payload::new(task.input.bytes.clone(), sent.clone()));
+    fn request(&self, call: &Call<'_>, sent: &Sent) -> Result<Request<Payload>, String> {
+        let mut request = Request::new(Payload::new(call.body.clone(), sent.clone()));
         *request.method_mut() = self.settings.method.clone();
         *request.uri_mut() =
-            self.settings.url.render(&values).map_err(|error| format!("no valid url: {error}"))?;
-        *request.headers_mut() = self.headers(task, &values)?;
+            self.settings.url.render(&call.values).map_err(|error| format!("no valid url: {error}"))?;
+        *request.headers_mut() = self.headers(call)?;
         Ok(request)
     }
 
-    fn headers(&self, task: &Task, values: &Values<'_>) -> Result<HeaderMap, String> {
+    fn headers(&self, call: &Call<'_>) -> Result<HeaderMap, String> {
+        let values = &call.values;
         let mut headers = HeaderMap::with_capacity(self.headers.len() + OWN_HEADERS);
         headers.insert(USER_AGENT, OUR_USER_AGENT);
         for (name, value) in &self.headers {
@@ -159,13 +186,12 @@ impl Webhook {
                 headers.append(name.clone(), value);
             }
         }
-        if let Some(media_type) = &task.input.media_type {
+        if let Some(media_type) = call.media_type {
             let value = HeaderValue::from_bytes(media_type.as_bytes())
                 .map_err(|_invalid| "the media type of the input is no header value".to_owned())?;
             headers.insert(CONTENT_TYPE, value);
         }
-        if task.input.bytes.is_empty()
-            && matches!(self.settings.method, Method::POST | Method::PUT | Method::PATCH)
+        if call.body.is_empty() && matches!(self.settings.method, Method::POST | Method::PUT | Method::PATCH)
         {
             // hyper states the length of a body, but not that there is none; some receivers insist on it (411).
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
@@ -174,7 +200,10 @@ impl Webhook {
             .map_err(|_invalid| "the id is no header value".to_owned())?;
         headers.insert(TASK_ID, id);
         headers.insert(TASK_RUN, HeaderValue::from(values.run));
-        headers.insert(TASK_ATTEMPT, HeaderValue::from(values.attempt));
+        match call.event {
+            Some(event) => headers.insert(TASK_EVENT, HeaderValue::from_static(event)),
+            None => headers.insert(TASK_ATTEMPT, HeaderValue::from(values.attempt)),
+        };
         Ok(headers)
     }
 

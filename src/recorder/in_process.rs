@@ -68,10 +68,11 @@ impl Recorder {
         W: FnOnce(Arc<Task>) -> F + Send + 'static,
         F: Future<Output = Outcome> + Send + 'static,
     {
-        let _admission = self.admit()?;
+        let admission = self.admit()?;
         let work = |task, _attempt, ending| until_told(ending, async { work(task).await });
         let (first_word, heard) = oneshot::channel();
         self.inner.runs.spawn(run::run_once(Arc::clone(&self.inner), id, start, work, first_word));
+        drop(admission);
         heard.await.unwrap_or(Err(StoreError::Closed)).map_err(LaunchError::Store)
     }
 }

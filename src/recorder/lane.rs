@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::notices::{NoticeQueue, NoticeSpec};
 use crate::store::Claim;
 use crate::task::{HandlerName, Outcome, Policy, Task};
 
@@ -31,6 +32,8 @@ pub struct LaneSpec {
     pub work: Work,
     /// What undoes a success; none where nothing has to be done.
     pub undo: Option<Work>,
+    /// Who is told of outcomes.
+    pub notices: NoticeSpec,
 }
 
 /// What happens in a lane now.
@@ -51,6 +54,7 @@ const MADE_UP_FOR: Duration = Duration::from_millis(10);
 
 pub(super) struct Lane {
     pub(super) spec: LaneSpec,
+    pub(super) notices: NoticeQueue,
     state: Mutex<State>,
     wake: Notify,
 }
@@ -92,7 +96,7 @@ pub(super) enum Next {
 
 impl Lane {
     pub(super) fn new(spec: LaneSpec) -> Self {
-        Self { spec, state: Mutex::default(), wake: Notify::new() }
+        Self { spec, notices: NoticeQueue::default(), state: Mutex::default(), wake: Notify::new() }
     }
 
     /// A place for a launch; none when the queue is full.

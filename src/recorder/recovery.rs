@@ -10,13 +10,13 @@ use tokio::time::{Instant, sleep};
 
 use super::lane::Lane;
 use super::{LaunchError, Recorder};
-use crate::store::{Claim, StoreError};
+use crate::store::{Claim, Moved, StoreError};
 use crate::task::{Attempt, Change, ErrorKind, Failure, OnCrash, Phase, StartKind, TaskId};
 
 /// How many interrupted runs are settled at once: enough for whole commits.
 const RECOVERED_AT_ONCE: usize = 1_024;
 /// How long one of them waits where they are more than the store takes at once.
-const BUSY_PAUSE: Duration = Duration::from_millis(5);
+pub(super) const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 /// What [`Recorder::recover`] has found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -63,9 +63,12 @@ impl Recorder {
             .try_collect()
             .await?;
         report.launched_again = again.len();
-        for (lane, id) in again {
+        let launches = stream::iter(again).map(|(lane, id)| async move {
             let place = lane.reserve_anyway();
-            let launched = self.start_in_lane(&lane, id, StartKind::Retry, Some(place)).await;
+            self.start_in_lane(&lane, id, StartKind::Retry, Some(place)).await
+        });
+        let mut launches = launches.buffer_unordered(RECOVERED_AT_ONCE);
+        while let Some(launched) = launches.next().await {
             if let Err(LaunchError::Store(error)) = launched {
                 return Err(error);
             }
@@ -76,6 +79,8 @@ impl Recorder {
             let change = Change::EndRevoke { revision: task.revision, result: Err(failure) };
             self.inner.store.change(&task.id, change).await?;
         }
+        self.inner.resume_notices(found.notices).await?;
+        self.resume_bulks().await?;
         Ok(report)
     }
 
@@ -103,15 +108,23 @@ impl Recorder {
             code: None,
             failure: Some(failure),
         };
-        while let Err(unsettled) = self.inner.store.settle(claim, attempt.clone(), None).await {
-            if unsettled.error != StoreError::Busy {
-                return Err(unsettled.error);
+        claim = claim.with_notice(self.inner.wants_notice(&task.handler, true));
+        let settled = loop {
+            match self.inner.store.settle(claim, attempt.clone(), None).await {
+                Ok(settled) => break settled,
+                Err(unsettled) if unsettled.error == StoreError::Busy => claim = unsettled.claim,
+                Err(unsettled) => return Err(unsettled.error),
             }
-            claim = unsettled.claim;
             sleep(BUSY_PAUSE).await;
-        }
+        };
         let is_again = |lane: &&Arc<Lane>| lane.spec.policy.on_crash == OnCrash::Retry;
         let lane = self.lane(&task.handler).filter(is_again).filter(|_| task.phase() == Some(Phase::Running));
+        // What is launched again has not come to its end; the launch drops the notice.
+        if let Moved::Done(task) = settled
+            && lane.is_none()
+        {
+            self.inner.enqueue_notice(&task);
+        }
         Ok(lane.map(|lane| (Arc::clone(lane), task.id.clone())))
     }
 }

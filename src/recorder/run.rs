@@ -197,8 +197,12 @@ impl Inner {
     /// Writes the outcome, as often as it takes, and tells those who wait.
     pub(super) async fn settle(&self, claim: Claim, attempt: Attempt, output: Option<Output>) {
         let (id, run) = (claim.task().id.clone(), claim.task().run);
-        if let Some(moved) = self.persist(&id, run, Write::Settle(claim, attempt, output)).await {
-            self.note(&moved);
+        let is_notice_due = self.wants_notice(&claim.task().handler, attempt.failure.is_some());
+        let settle = Write::Settle(claim.with_notice(is_notice_due), attempt, output);
+        match self.persist(&id, run, settle).await {
+            Some(Moved::Done(task)) => self.enqueue_notice(&task),
+            Some(refused @ Moved::Refused(_)) => self.note(&refused),
+            None => {}
         }
         self.waiters.notify(&id);
     }

@@ -36,6 +36,7 @@ use self::archiver::Archiver;
 use self::folder::Folder;
 use self::reader::Readers;
 use self::writer::{Answer, Request, Writer};
+use super::feed::{EVENTS_KEPT, Feed};
 use super::table::Table;
 use super::{Counts, Health, Moved, Note, Page, Query, Recovered, Refused, Store, StoreError};
 use crate::task::{Change, State, Task, TaskId};
@@ -51,11 +52,19 @@ pub struct EmbeddedOptions {
     pub batch_max: usize,
     /// The most changes that wait for a commit; more are refused with [`StoreError::Busy`].
     pub queue_max: usize,
+    /// The most events that are kept for who was away for a moment, at least one.
+    pub events_kept: usize,
 }
 
 impl Default for EmbeddedOptions {
     fn default() -> Self {
-        Self { hot_tasks: 20_000, hot_bytes: 128 << 20, batch_max: 1024, queue_max: 65_536 }
+        Self {
+            hot_tasks: 20_000,
+            hot_bytes: 128 << 20,
+            batch_max: 1024,
+            queue_max: 65_536,
+            events_kept: EVENTS_KEPT,
+        }
     }
 }
 
@@ -87,6 +96,18 @@ pub enum OpenError {
         found: i64,
         /// What is known here.
         known: i64,
+    },
+    /// One of its files is gone, and with it what had succeeded.
+    #[error(
+        "the data folder {} has lost {missing}; without it ids that succeeded would run again, so bring it back, or \
+         choose an empty folder",
+        path.display()
+    )]
+    Incomplete {
+        /// The folder.
+        path: PathBuf,
+        /// The name of the file.
+        missing: &'static str,
     },
     /// SQLite cannot read or write one of the files.
     #[error("{} cannot be opened", path.display())]
@@ -125,7 +146,7 @@ impl EmbeddedStore {
     pub fn open(path: &Path, options: &EmbeddedOptions) -> Result<Self, OpenError> {
         let folder = Folder::open(path)?;
         let (journal, archive) = (folder.journal()?, folder.archive()?);
-        let table = Arc::new(Table::default());
+        let table = Arc::new(Table::new(options.events_kept));
         let failed = |source| OpenError::Database { path: path.to_owned(), source };
         let lookup = folder.reader().map_err(failed)?;
         let recovered = recovery::replay(&journal, &lookup, &table).map_err(failed)?;
@@ -201,6 +222,7 @@ fn spawn_vital(
 impl Drop for EmbeddedStore {
     fn drop(&mut self) {
         end(&self.threads);
+        self.table.feeder.close();
     }
 }
 
@@ -256,10 +278,15 @@ impl Store for EmbeddedStore {
         self.health.clone()
     }
 
+    fn events(&self) -> Feed {
+        self.table.feeder.reader()
+    }
+
     async fn close(&self) {
         let threads = Arc::clone(&self.threads);
         // An error means that the runtime is going down, and then the drop closes it.
         let _ = tokio::task::spawn_blocking(move || end(&threads)).await;
+        self.table.feeder.close();
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use super::feed::{EVENTS_KEPT, Feed};
 use super::table::{Cold, Table};
 use super::{Counts, Health, Moved, Note, Page, Query, Recovered, Store, StoreError};
 use crate::task::{Change, State, Task, TaskId};
@@ -24,8 +25,15 @@ impl MemoryStore {
     /// An empty store.
     #[must_use]
     pub fn new() -> Self {
+        Self::with_events_kept(EVENTS_KEPT)
+    }
+
+    /// An empty store that keeps so many events, at least one.
+    #[must_use]
+    pub fn with_events_kept(events_kept: usize) -> Self {
         let health = watch::Sender::new(Health::Writable);
-        Self { table: Table::default(), notes: Mutex::default(), is_closed: AtomicBool::new(false), health }
+        let (table, is_closed) = (Table::new(events_kept), AtomicBool::new(false));
+        Self { table, notes: Mutex::default(), is_closed, health }
     }
 }
 
@@ -82,7 +90,12 @@ impl Store for MemoryStore {
         self.health.subscribe()
     }
 
+    fn events(&self) -> Feed {
+        self.table.feeder.reader()
+    }
+
     async fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
+        self.table.feeder.close();
     }
 }

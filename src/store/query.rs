@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::task::{ErrorKind, HandlerName, StateName, Task};
 
 /// What a task has to be to be listed; every field that is set narrows it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filter {
     /// One of these states; empty means any.
     pub states: Vec<StateName>,

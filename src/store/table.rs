@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::feed::Feeder;
 use super::{Counts, Moved, Order, Page, Query, Refused, StateCounts, stamp};
 use crate::task::{Change, HandlerName, StateName, Task, TaskId};
 
@@ -17,12 +18,14 @@ pub(super) const EXAMINED_MAX: usize = 10_000;
 
 const STATES: [StateName; 4] = [StateName::Working, StateName::Success, StateName::Failed, StateName::Absent];
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Table {
     records: scc::HashMap<TaskId, Arc<Task>>,
     order: RwLock<Ordered>,
     /// Held while tasks leave memory, and shared by who reads the archive for a page.
     evictions: RwLock<()>,
+    /// Fed while `order` is held for writing.
+    pub(super) feeder: Feeder,
 }
 
 #[derive(Debug, Default)]
@@ -37,8 +40,10 @@ struct Ordered {
     seq: u64,
     /// Every settled task up to here is in the archive, and not here.
     archived_to: u64,
-    /// Bytes of input and output of the settled tasks.
-    settled_bytes: usize,
+    /// How many tasks are at rest and may go to an archive.
+    at_rest: usize,
+    /// Bytes of their inputs and outputs.
+    bytes_at_rest: usize,
 }
 
 /// A change that has happened.
@@ -59,6 +64,16 @@ pub(super) struct Cold {
 }
 
 impl Table {
+    /// An empty one that keeps so many events.
+    pub(super) fn new(events_kept: usize) -> Self {
+        Self {
+            records: scc::HashMap::default(),
+            order: RwLock::default(),
+            evictions: RwLock::default(),
+            feeder: Feeder::new(events_kept),
+        }
+    }
+
     /// The record, also one that is [`StateName::Absent`].
     pub(super) fn get(&self, id: &TaskId) -> Option<Arc<Task>> {
         self.records.read_sync(id, |_, task| Arc::clone(task))
@@ -66,14 +81,13 @@ impl Table {
 
     /// Decides and makes a change at once, for a store that keeps nothing else.
     pub(super) fn change(&self, id: &TaskId, change: Change) -> Moved {
-        let mut order = self.write();
+        let order = self.write();
         let previous = self.get(id);
         let stamp = stamp(order.seq + 1);
         match Task::after(previous.as_deref(), id, change, stamp) {
             Ok(next) => {
                 let next = Arc::new(next);
-                self.replace(&mut order, &Move { previous, next: Arc::clone(&next) });
-                order.seq = stamp.seq;
+                self.show(order, &[Move { previous, next: Arc::clone(&next) }], stamp.seq);
                 Moved::Done(next)
             }
             Err(reason) => Moved::Refused(Refused::new(reason, previous)),
@@ -82,11 +96,28 @@ impl Table {
 
     /// Shows changes that are durable now, in their order; `seq` is the number of the last one.
     pub(super) fn publish(&self, moves: &[Move], seq: u64) {
+        self.show(self.write(), moves, seq);
+    }
+
+    fn show(&self, mut order: RwLockWriteGuard<'_, Ordered>, moves: &[Move], seq: u64) {
+        for one in moves {
+            self.replace(&mut order, one);
+        }
+        order.seq = seq;
+        // Whoever has read an event finds a record that is as new.
+        self.feeder.take(moves, seq + 1 - moves.len() as u64);
+        drop(order);
+        self.feeder.tell();
+    }
+
+    /// Takes in what an earlier process has left; `seq` is the number of its last change.
+    pub(super) fn restore(&self, moves: &[Move], seq: u64) {
         let mut order = self.write();
         for one in moves {
             self.replace(&mut order, one);
         }
         order.seq = seq;
+        self.feeder.start_from(seq);
     }
 
     /// Starts with what an archive holds: its counts, and how far it is complete.
@@ -108,21 +139,22 @@ impl Table {
         order.put(Arc::clone(next));
     }
 
-    /// How many settled tasks are in memory, and the bytes they hold.
-    pub(super) fn settled(&self) -> (usize, usize) {
+    /// How many tasks in memory are at rest and may go to an archive, and the bytes they hold.
+    pub(super) fn at_rest(&self) -> (usize, usize) {
         let order = self.read();
-        (order.success.len() + order.failed.len() + order.absent.len(), order.settled_bytes)
+        (order.at_rest, order.bytes_at_rest)
     }
 
-    /// The settled tasks that have been so for longest, oldest first.
-    pub(super) fn oldest_settled(&self, max: usize) -> Vec<Arc<Task>> {
-        self.read().oldest_settled(u64::MAX, max)
+    /// The tasks at rest that have been settled for longest, oldest first, and the number of the last change so far.
+    pub(super) fn oldest_at_rest(&self, max: usize) -> (Vec<Arc<Task>>, u64) {
+        let order = self.read();
+        (order.oldest_at_rest(u64::MAX, max), order.seq)
     }
 
-    /// The settled tasks that came back from the archive because something of them has changed, oldest first.
-    pub(super) fn returned(&self, max: usize) -> Vec<Arc<Task>> {
+    /// Those of them that came back from the archive because something of them has changed.
+    pub(super) fn returned(&self, max: usize) -> (Vec<Arc<Task>>, u64) {
         let order = self.read();
-        order.oldest_settled(order.archived_to, max)
+        (order.oldest_at_rest(order.archived_to, max), order.seq)
     }
 
     /// Lets go of settled tasks that the archive holds now, except those that have moved on since.
@@ -146,6 +178,15 @@ impl Table {
     /// Every success whose revoke is under way.
     pub(super) fn revoking(&self) -> Vec<Arc<Task>> {
         self.read().success.values().filter(|task| task.is_revoking()).map(Arc::clone).collect()
+    }
+
+    /// Every task of whose outcome somebody is still to be told, oldest first.
+    pub(super) fn notices_due(&self) -> Vec<Arc<Task>> {
+        let order = self.read();
+        let settled = order.success.values().chain(order.failed.values());
+        let mut due: Vec<_> = settled.filter(|task| task.notice_due).map(Arc::clone).collect();
+        due.sort_unstable_by_key(|task| task.entered);
+        due
     }
 
     /// Whether it is in memory.
@@ -229,13 +270,12 @@ impl Ordered {
         }
     }
 
-    fn oldest_settled(&self, up_to: u64, max: usize) -> Vec<Arc<Task>> {
+    fn oldest_at_rest(&self, up_to: u64, max: usize) -> Vec<Arc<Task>> {
         let states = [&self.success, &self.failed, &self.absent];
-        // A success that is being revoked stays, because it moves on soon.
-        let may_go = |task: &&Arc<Task>| !task.is_revoking();
+        let at_rest = |task: &&Arc<Task>| task.is_at_rest();
         let oldest = states
             .into_iter()
-            .flat_map(|tasks| tasks.range(..=up_to).map(|(_, task)| task).filter(may_go).take(max));
+            .flat_map(|tasks| tasks.range(..=up_to).map(|(_, task)| task).filter(at_rest).take(max));
         let mut oldest: Vec<_> = oldest.map(Arc::clone).collect();
         oldest.sort_unstable_by_key(|task| task.entered);
         oldest.truncate(max);
@@ -243,15 +283,17 @@ impl Ordered {
     }
 
     fn put(&mut self, task: Arc<Task>) {
-        if !task.is_working() {
-            self.settled_bytes += task.payload_bytes();
+        if task.is_at_rest() {
+            self.at_rest += 1;
+            self.bytes_at_rest += task.payload_bytes();
         }
         self.of_mut(task.state_name()).insert(task.entered, task);
     }
 
     fn take(&mut self, task: &Task) {
-        if !task.is_working() {
-            self.settled_bytes -= task.payload_bytes();
+        if task.is_at_rest() {
+            self.at_rest -= 1;
+            self.bytes_at_rest -= task.payload_bytes();
         }
         self.of_mut(task.state_name()).remove(&task.entered);
     }

@@ -45,9 +45,20 @@ pub enum Change {
         attempt: Attempt,
         /// What the handler gave back.
         output: Option<Output>,
+        /// Whether somebody is to be told of it.
+        is_notice_due: bool,
+    },
+    /// The outcome of the run with this number was told, or will not be told any more. Callers see no change, and the
+    /// revision stays.
+    EndNotice {
+        /// The fence: only the outcome of the last run.
+        run: u32,
     },
     /// Stop a run: at once where nothing is under way, otherwise it is told to end.
-    Cancel,
+    Cancel {
+        /// Whether somebody is to be told of the outcome, if it is stopped at once.
+        is_notice_due: bool,
+    },
     /// Undo a success at once: the id is not found afterwards.
     Revoke,
     /// Begin to undo a success with an action of its handler.
@@ -124,6 +135,9 @@ pub enum Refusal {
     /// A settle of a run that is not the present one, or a change of a state that the task has left.
     #[error("the run is over")]
     Stale,
+    /// A drop of something of a task of whose outcome somebody is still to be told.
+    #[error("its outcome is still to be told")]
+    NoticeDue,
     /// A retry of a task whose input is not kept any more.
     #[error("its input was dropped")]
     InputDropped,
@@ -149,8 +163,16 @@ impl Task {
             Change::BackOff { run, attempt, next_attempt_at } => {
                 of_run(run)?.backed_off(attempt, next_attempt_at)
             }
-            Change::Settle { run, attempt, output } => Ok(of_run(run)?.settled(attempt, output, stamp)),
-            Change::Cancel => known.ok_or(Refusal::NotFound)?.canceled(stamp),
+            Change::Settle { run, attempt, output, is_notice_due } => {
+                Ok(of_run(run)?.settled(attempt, output, stamp).with_notice(is_notice_due))
+            }
+            Change::EndNotice { run } => {
+                let task = known.filter(|task| task.run == run && task.notice_due);
+                Ok(task.ok_or(Refusal::Stale)?.clone().with_notice(false))
+            }
+            Change::Cancel { is_notice_due } => {
+                known.ok_or(Refusal::NotFound)?.canceled(is_notice_due, stamp)
+            }
             Change::Forget => match known.ok_or(Refusal::NotFound)? {
                 task @ Self { state: State::Failed { .. }, .. } => Ok(task.absent(stamp)),
                 _ => Err(Refusal::NotFailed),
@@ -202,6 +224,7 @@ impl Task {
             input,
             attempts: current.map_or_else(Vec::new, |task| task.attempts.clone()),
             keys,
+            notice_due: false,
             details_dropped: false,
         })
     }
@@ -236,7 +259,7 @@ impl Task {
         Self { attempts: self.attempts_with(attempt), ..self.entering(state, stamp) }
     }
 
-    fn canceled(&self, stamp: Stamp) -> Result<Self, Refusal> {
+    fn canceled(&self, is_notice_due: bool, stamp: Stamp) -> Result<Self, Refusal> {
         match self.state {
             State::Working { phase: Phase::Running, attempt } => {
                 Ok(self.within(State::Working { phase: Phase::Canceling, attempt }))
@@ -245,7 +268,8 @@ impl Task {
             State::Working { phase: Phase::Queued | Phase::BackingOff { .. }, .. } => {
                 let message = "a caller canceled the run before it began an attempt";
                 let failure = Failure::without_effect(ErrorKind::Canceled, message);
-                Ok(self.entering(State::Failed { failure, output: None }, stamp))
+                let failed = self.entering(State::Failed { failure, output: None }, stamp);
+                Ok(failed.with_notice(is_notice_due))
             }
             State::Success { .. } | State::Failed { .. } | State::Absent => Err(Refusal::NotWorking),
         }
@@ -269,15 +293,15 @@ impl Task {
 
     /// The mark that is left of a task: its numbers, without input, output or attempts.
     fn absent(&self, stamp: Stamp) -> Self {
-        Self {
-            attempts: Vec::new(),
-            input: Input::empty(),
-            details_dropped: false,
-            ..self.entering(State::Absent, stamp)
-        }
+        let mark = self.entering(State::Absent, stamp).with_notice(false);
+        Self { attempts: Vec::new(), input: Input::empty(), details_dropped: false, ..mark }
     }
 
-    /// The record, if it is settled, has been so since it entered its state at this place, and is not being revoked.
+    fn with_notice(self, notice_due: bool) -> Self {
+        Self { notice_due, ..self }
+    }
+
+    /// The record, if it is at rest, and has been settled since it entered its state at this place.
     fn at_rest_since(&self, entered: u64) -> Result<&Self, Refusal> {
         if self.entered != entered {
             Err(Refusal::Stale)
@@ -286,6 +310,8 @@ impl Task {
         } else if self.is_revoking() {
             // The end of the revoke is fenced by the revision.
             Err(Refusal::Revoking)
+        } else if self.notice_due {
+            Err(Refusal::NoticeDue)
         } else {
             Ok(self)
         }

@@ -87,6 +87,7 @@ fn an_empty_file_gives_the_defaults_and_no_handlers() {
     assert_eq!(config.store.hot_bytes, 128 * 1024 * 1024);
     assert_eq!(config.store.batch_max, 1024);
     assert_eq!(config.store.queue_max, 65_536);
+    assert_eq!(config.store.events_kept, 10_000);
     assert_eq!(config.retention, Retention::default());
     assert!(config.retention.is_off());
     assert_eq!(config.log.format, LogFormat::Auto);
@@ -113,8 +114,12 @@ fn the_shipped_file_gives_exactly_the_defaults() {
     let bare = good(
         "[handlers.echo]\ntype = \"command\"\ndefault = true\ncommand = [\"cat\"]\n\
          [handlers.echo.revoke]\ncommand = [\"cat\"]\n\
+         [handlers.echo.on_success]\nurl = \"https://shop.example/reports/{id}\"\n\
+         [handlers.echo.on_failure]\nurl = \"https://shop.example/reports/{id}/failed\"\n\
          [handlers.charge]\ntype = \"webhook\"\nurl = \"https://pay.example/charges/{id}\"\n\
-         [handlers.charge.revoke]\nurl = \"https://pay.example/charges/{id}/refund\"",
+         [handlers.charge.revoke]\nurl = \"https://pay.example/charges/{id}/refund\"\n\
+         [handlers.charge.on_success]\nurl = \"https://shop.example/charges/{id}\"\n\
+         [handlers.charge.on_failure]\nurl = \"https://shop.example/charges/{id}/failed\"",
     );
     assert_eq!(in_full.to_toml(), bare.to_toml());
 }

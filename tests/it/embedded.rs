@@ -575,3 +575,19 @@ async fn write_for_ever(store: &dyn Store, worker: usize) {
         }
     }
 }
+
+#[tokio::test]
+async fn a_folder_that_has_lost_a_file_does_not_open() {
+    let refused = |path: &Path| match EmbeddedStore::open(path, &EmbeddedOptions::default()) {
+        Err(error @ OpenError::Incomplete { .. }) => error.to_string(),
+        other => panic!("{other:?}"),
+    };
+    for missing in ["journal.db", "archive.db"] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open_embedded(folder.path(), &EmbeddedOptions::default());
+        let _ = store.claim(&id("t"), launch("in")).await.unwrap();
+        store.close().await;
+        std::fs::remove_file(folder.path().join(missing)).unwrap();
+        assert!(refused(folder.path()).contains(missing));
+    }
+}

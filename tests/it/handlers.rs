@@ -13,6 +13,8 @@ fn handler(action: Action) -> Handler {
         input_bytes_max: 1024 * 1024,
         action,
         revoke: None,
+        on_success: None,
+        on_failure: None,
         policy: Policy::default(),
     }
 }

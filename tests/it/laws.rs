@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use task_recorder::recorder::{LaneSpec, Launch, LaunchError, Recorder, RecoveryReport, Work};
+use task_recorder::recorder::{LaneSpec, Launch, LaunchError, NoticeSpec, Recorder, RecoveryReport, Work};
 use task_recorder::store::{Filter, Moved, Order, Page, Query, StateCounts, Store, StoreError, Unsettled};
 use task_recorder::task::{
     Change, ErrorKind, Input, Outcome, Policy, Refusal, Request, State, StateName, Task, TaskId, Undo,
@@ -690,6 +690,10 @@ impl Store for Failing {
         self.store.health()
     }
 
+    fn events(&self) -> task_recorder::store::Feed {
+        self.store.events()
+    }
+
     async fn close(&self) {
         self.store.close().await;
     }
@@ -743,7 +747,7 @@ async fn a_settle_gives_everything_back_that_was_not_written() {
 
 /// A lane named `h` whose attempts and revokes do what these do.
 fn lane(policy: Policy, work: Work, undo: Work) -> LaneSpec {
-    LaneSpec { handler: handler("h"), policy, work, undo: Some(undo) }
+    LaneSpec { handler: handler("h"), policy, work, undo: Some(undo), notices: NoticeSpec::default() }
 }
 
 fn request() -> Request {

@@ -10,6 +10,8 @@
 )]
 
 mod batch;
+mod bulk;
+mod bulk_library;
 mod cli;
 mod config;
 mod config_policy;
@@ -17,11 +19,13 @@ mod config_refused;
 mod conformance;
 mod crash;
 mod embedded;
+mod events;
 mod handlers;
 mod http;
 mod laws;
 mod load;
 mod lookup;
+mod notes;
 mod policy;
 mod readme;
 mod recovery;

@@ -4,6 +4,7 @@ pub(crate) mod batch;
 pub(crate) mod client;
 pub(crate) mod receiver;
 pub(crate) mod server;
+pub(crate) mod sse;
 
 use std::time::Duration;
 
@@ -46,6 +47,7 @@ pub(crate) fn task(id: &str, media_type: Option<&str>, input: impl Into<Bytes>) 
         input: Input::new(media_type.map(str::to_owned), input.into()),
         attempts: Vec::new(),
         keys: Vec::new(),
+        notice_due: false,
         details_dropped: false,
     }
 }

@@ -38,8 +38,8 @@ impl Archive {
              CREATE INDEX tasks_by_state ON tasks (state);
              CREATE TABLE counts (handler TEXT NOT NULL, state TEXT NOT NULL, tasks INTEGER NOT NULL,
                                   PRIMARY KEY (handler, state)) WITHOUT ROWID;
-             CREATE TABLE progress (archived_to INTEGER NOT NULL);
-             INSERT INTO progress VALUES (0);",
+             CREATE TABLE progress (archived_to INTEGER NOT NULL, seq INTEGER NOT NULL);
+             INSERT INTO progress VALUES (0, 0);",
             row::DECLARED
         )
     }
@@ -50,7 +50,7 @@ impl Archive {
 
     /// Takes settled tasks in, each in place of an older record of its id, and notes how far the archive is complete.
     /// Durable on return; nothing has changed after an error.
-    pub(super) fn add(&mut self, tasks: &[Arc<Task>], archived_to: u64) -> rusqlite::Result<()> {
+    pub(super) fn add(&mut self, tasks: &[Arc<Task>], archived_to: u64, seq: u64) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction()?;
         let mut bytes = 0;
         {
@@ -81,8 +81,8 @@ impl Archive {
                 count.execute((handler, state, change))?;
             }
             transaction
-                .prepare_cached("UPDATE progress SET archived_to = max(archived_to, ?)")?
-                .execute([archived_to])?;
+                .prepare_cached("UPDATE progress SET archived_to = max(archived_to, ?), seq = ?")?
+                .execute([archived_to, seq])?;
         }
         transaction.commit()?;
         self.checkpoints.note(bytes);
@@ -105,6 +105,11 @@ impl ArchiveReader {
         let sql = select(", input, output FROM tasks WHERE id = ?");
         let mut statement = self.connection.prepare_cached(&sql)?;
         statement.query_row([id.as_str()], |row| Ok(row::read_whole(row)?.0)).optional()
+    }
+
+    /// The number of the last change when a batch was added: rows of the journal up to it may be gone.
+    pub(super) fn seq(&self) -> rusqlite::Result<u64> {
+        self.connection.prepare_cached("SELECT seq FROM progress")?.query_row([], |row| row.get(0))
     }
 
     /// How far the archive is complete.

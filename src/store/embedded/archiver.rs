@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::archive::Archive;
-use super::writer::{Request, health_after};
+use super::writer::{BATCH_BYTES_MAX, Request, health_after};
 use super::{EmbeddedOptions, Health};
 use crate::store::table::Table;
 use crate::task::Task;
@@ -45,18 +45,18 @@ impl Limits {
 
     /// Whether there is a batch to archive.
     pub(super) fn are_passed(self, table: &Table) -> bool {
-        self.is_full(table) || !table.returned(1).is_empty()
+        self.is_full(table) || !table.returned(1).0.is_empty()
     }
 
     fn is_full(self, table: &Table) -> bool {
-        let (tasks, bytes) = table.settled();
+        let (tasks, bytes) = table.at_rest();
         tasks >= self.tasks + self.batch() || bytes > self.bytes
     }
 
     /// What is to be archived next, oldest first. What came back goes again at once, alone: it is old, and its row may
     /// hold what was dropped from it.
-    fn next_batch(self, table: &Table) -> Vec<Arc<Task>> {
-        if self.is_full(table) { table.oldest_settled(self.batch()) } else { table.returned(BATCH_MAX) }
+    fn next_batch(self, table: &Table) -> (Vec<Arc<Task>>, u64) {
+        if self.is_full(table) { table.oldest_at_rest(self.batch()) } else { table.returned(BATCH_MAX) }
     }
 }
 
@@ -98,10 +98,18 @@ impl Archiver {
 
     fn archive_all(&mut self) -> rusqlite::Result<()> {
         loop {
-            let batch = self.limits.next_batch(&self.table);
+            let (mut batch, seq) = self.limits.next_batch(&self.table);
+            let mut bytes = 0;
+            let is_too_much = |task: &Arc<Task>| {
+                bytes += task.payload_bytes();
+                bytes > BATCH_BYTES_MAX
+            };
+            // One goes in any case, however large it is.
+            let fitting = batch.iter().position(is_too_much).unwrap_or(batch.len());
+            batch.truncate(fitting.max(1));
             let Some(last) = batch.last() else { return Ok(()) };
             let archived_to = last.entered;
-            self.archive.add(&batch, archived_to)?;
+            self.archive.add(&batch, archived_to, seq)?;
             self.table.evict(&batch, archived_to);
             let archived = batch.iter().map(|task| task.id.clone()).collect();
             if self.writer.send(Request::Archived(archived)).is_err() {

@@ -49,11 +49,17 @@ impl Folder {
     }
 
     pub(super) fn journal(&self) -> Result<Journal, OpenError> {
-        let connection = self.database("journal.db", &Journal::schema())?;
-        // Beside the schema, because there are folders that were made before there were notes.
+        // The journal is made first, so an archive that stands alone has lost it, and with it what happened last.
+        let (journal, archive) = (self.path.join("journal.db"), self.path.join("archive.db"));
+        if archive.exists() && !journal.exists() {
+            return Err(OpenError::Incomplete { path: self.path.clone(), missing: "journal.db" });
+        }
+        let journal = self.database("journal.db", &Journal::schema()).map(Journal::new)?;
         let failed = |source| OpenError::Database { path: self.path.join("journal.db"), source };
-        connection.execute_batch(Journal::NOTES).map_err(failed)?;
-        Ok(Journal::new(connection))
+        if !archive.exists() && !journal.is_empty().map_err(failed)? {
+            return Err(OpenError::Incomplete { path: self.path.clone(), missing: "archive.db" });
+        }
+        Ok(journal)
     }
 
     pub(super) fn archive(&self) -> Result<Archive, OpenError> {

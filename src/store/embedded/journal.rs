@@ -25,12 +25,10 @@ pub(super) struct Entry<T> {
 
 impl Journal {
     /// The table of what is kept beside the tasks.
-    pub(super) const NOTES: &str =
-        "CREATE TABLE IF NOT EXISTS notes (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;";
-
     pub(super) fn schema() -> String {
         format!(
-            "CREATE TABLE journal (seq INTEGER PRIMARY KEY, entered INTEGER NOT NULL, {});",
+            "CREATE TABLE journal (seq INTEGER PRIMARY KEY, entered INTEGER NOT NULL, {});
+             CREATE TABLE notes (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;",
             row::DECLARED
         )
     }
@@ -100,6 +98,10 @@ impl Journal {
         let sql = "SELECT key, value FROM notes WHERE substr(key, 1, length(?1)) = ?1 ORDER BY key";
         let mut statement = self.connection.prepare(sql)?;
         statement.query_map([prefix], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    }
+
+    pub(super) fn is_empty(&self) -> rusqlite::Result<bool> {
+        self.connection.query_row("SELECT NOT EXISTS (SELECT 1 FROM journal)", [], |row| row.get(0))
     }
 
     /// Every row, in order.

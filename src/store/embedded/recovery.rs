@@ -39,7 +39,7 @@ pub(super) fn replay(
     table: &Table,
 ) -> rusqlite::Result<Recovered> {
     let archived_to = archive.archived_to()?;
-    let mut recovered = Recovered { seq: archived_to, ..Recovered::default() };
+    let mut recovered = Recovered { seq: archived_to.max(archive.seq()?), ..Recovered::default() };
     let mut found: HashMap<TaskId, Found> = HashMap::new();
     let mut headless = Vec::new();
     journal.replay(|Entry { seq, mut task, is_whole }| {
@@ -80,6 +80,6 @@ pub(super) fn replay(
         moves.push(Move { previous, next: Arc::new(task) });
         recovered.live.insert(id, rows);
     }
-    table.publish(&moves, recovered.seq);
+    table.restore(&moves, recovered.seq);
     Ok(recovered)
 }

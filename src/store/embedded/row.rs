@@ -35,6 +35,8 @@ struct Detail<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     undo: Option<Cow<'a, Undo>>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    notice_due: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     details_dropped: bool,
 }
 
@@ -57,6 +59,7 @@ pub(super) fn bind(statement: &mut Statement<'_>, task: &Task, has_input: bool) 
             State::Success { undo: Some(undo), .. } => Some(Cow::Borrowed(undo)),
             _ => None,
         },
+        notice_due: task.notice_due,
         details_dropped: task.details_dropped,
     };
     let detail = serde_json::to_string(&detail)
@@ -99,6 +102,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Task> {
         input: detail.input.into_owned(),
         attempts: detail.attempts.into_owned(),
         keys: detail.keys.into_owned(),
+        notice_due: detail.notice_due,
         details_dropped: detail.details_dropped,
     })
 }

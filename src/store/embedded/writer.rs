@@ -21,6 +21,8 @@ use crate::store::table::{Move, Table};
 use crate::store::{Moved, Note, Refused, StoreError, stamp};
 use crate::task::{Change, Task, TaskId};
 
+/// So many bytes of inputs and outputs end a batch.
+pub(super) const BATCH_BYTES_MAX: usize = 8 << 20;
 /// How long the queue is empty before the writer tidies up.
 const IDLE: Duration = Duration::from_millis(100);
 /// The most rows deleted by one commit besides twice what it appends, and when idle.
@@ -74,6 +76,8 @@ pub(super) struct Writer {
 #[derive(Debug, Default)]
 struct Batch {
     moves: Vec<Move>,
+    /// Of the inputs and outputs of `moves`.
+    bytes: usize,
     /// Beside `moves`: whether the row stands for itself.
     are_whole: Vec<bool>,
     /// The ids of `moves`, as they will be.
@@ -119,7 +123,7 @@ impl Writer {
             };
             let mut batch = Batch::default();
             let mut is_closing = self.take(&mut batch, first);
-            while !is_closing && batch.answers.len() < self.batch_max {
+            while !is_closing && batch.answers.len() < self.batch_max && batch.bytes < BATCH_BYTES_MAX {
                 let Ok(request) = queue.try_recv() else { break };
                 is_closing = self.take(&mut batch, request);
             }
@@ -195,6 +199,7 @@ impl Writer {
                 // The row of a task that comes from the archive is the first in the journal.
                 let is_first = !self.live.contains_key(id) && !batch.pending.contains_key(id);
                 batch.are_whole.push(brings_input || is_first || next.input.bytes.is_empty());
+                batch.bytes += next.payload_bytes();
                 batch.pending.insert(next.id.clone(), Arc::clone(&next));
                 batch.moves.push(Move { previous, next: Arc::clone(&next) });
                 Ok(Moved::Done(next))
@@ -204,7 +209,7 @@ impl Writer {
     }
 
     fn commit(&mut self, batch: Batch) {
-        let Batch { moves, are_whole, answers, pending: _ } = batch;
+        let Batch { moves, are_whole, answers, .. } = batch;
         match self.write(&moves, &are_whole) {
             Ok(()) => {
                 self.table.publish(&moves, self.seq);

@@ -41,11 +41,6 @@ impl TestServer {
         &self.base
     }
 
-    /// What it has logged since its last start.
-    pub(crate) fn log(&self) -> String {
-        self.log.lock().expect("the log").clone()
-    }
-
     pub(crate) fn client(&self) -> Client {
         Client::new(&self.base)
     }
@@ -67,6 +62,16 @@ impl TestServer {
         (self.child, self.base, self.log) = launch(self.folder.path());
     }
 
+    /// Whether it has logged this since its last start.
+    pub(crate) fn logged(&self, text: &str) -> bool {
+        self.log.lock().expect("the log").contains(text)
+    }
+
+    /// Replaces the config for the next start.
+    pub(crate) fn reconfigure(&self, config: &str) {
+        std::fs::write(self.folder.path().join("config.toml"), config).expect("a config file");
+    }
+
     /// Asks it to stop, as `docker stop` does.
     pub(crate) fn terminate(&self) {
         self.signal(Signal::TERM);
@@ -85,6 +90,11 @@ impl TestServer {
     /// Waits for its end.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         self.child.wait().expect("its end")
+    }
+
+    /// What it has logged since its start.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().expect("the log").clone()
     }
 }
 

@@ -1,0 +1,35 @@
+//! The cancel of a run.
+
+use super::Recorder;
+use crate::store::{Moved, Refused, StoreError};
+use crate::task::{Change, Refusal, TaskId};
+
+impl Recorder {
+    /// Stops a run: one that waits at once, one with an attempt under way is told to end, and is `canceling` until it
+    /// has. `Done` in both cases, and durable.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the run goes on then.
+    pub async fn cancel(&self, id: &TaskId) -> Result<Moved, StoreError> {
+        let Some(before) = self.status(id).await? else {
+            return Ok(Moved::Refused(Refused { reason: Refusal::NotFound, task: None }));
+        };
+        let is_notice_due = self.inner.wants_notice(&before.handler, true);
+        let moved = self.inner.store.change(id, Change::Cancel { is_notice_due }).await?;
+        let Moved::Done(task) = &moved else { return Ok(moved) };
+        if task.is_working() {
+            self.inner.endings.end(task);
+            let now = self.status(id).await?;
+            if !now.is_some_and(|now| now.is_working() && now.run == task.run) {
+                self.inner.endings.forget(task);
+            }
+        } else {
+            if let Some(lane) = self.lane(&task.handler).filter(|_| before.run == task.run) {
+                lane.remove(before.entered);
+            }
+            self.inner.enqueue_notice(task);
+            self.inner.waiters.notify(id);
+        }
+        Ok(moved)
+    }
+}
