@@ -103,7 +103,7 @@ impl Problem {
             Refusal::NotFailed => ("not-failed", "The task has not failed"),
             Refusal::NotSuccess => ("not-success", "The task has not succeeded"),
             Refusal::InputDropped => ("input-dropped", "The input was dropped"),
-            Refusal::NotFound | Refusal::Stale | Refusal::DetailsDropped => {
+            Refusal::NotFound | Refusal::Stale | Refusal::DetailsDropped | Refusal::NoticeDue => {
                 ("conflict", "The task has changed meanwhile")
             }
         };

@@ -5,9 +5,9 @@
 //!
 //! Invariant: everything settled at or before a rule's `done_to` is dealt with (tests/it/retention.rs). For a task
 //! enters a state only at a place behind all others, so one that was working has a later place when it settles; a drop
-//! of details keeps the place, and nothing gives them back there; and a success that is being revoked, which may stand
-//! again at its old place, holds `done_to` in front of it. Every change is fenced by the place, so that one that comes
-//! too late does nothing.
+//! of details keeps the place, and nothing gives them back there; and a settled task that is not at rest, because it is
+//! being revoked or its outcome is still to be told, and that may come to rest at its old place, holds `done_to` in
+//! front of it. Every change is fenced by the place, so that one that comes too late does nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,14 +138,16 @@ impl Rule {
     async fn change_all(&self, store: &dyn Store, due: Vec<Arc<Task>>) -> Result<Done, StoreError> {
         let deed = self.deed;
         let is_left = |task: &Arc<Task>| deed == Deed::Expire || !task.details_dropped;
-        let mut moves = stream::iter(due.into_iter().filter(is_left))
+        let (at_rest, held): (Vec<_>, Vec<_>) =
+            due.into_iter().filter(is_left).partition(|task| task.is_at_rest());
+        let mut done = Done { changed: 0, held: held.first().map(|task| task.entered) };
+        let mut moves = stream::iter(at_rest)
             .map(|task| async move { (task.entered, store.change(&task.id, deed.at(task.entered)).await) })
             .buffer_unordered(AT_ONCE);
-        let mut done = Done::default();
         while let Some((place, moved)) = moves.next().await {
             match moved? {
                 Moved::Done(_) => done.changed += 1,
-                Moved::Refused(refused) if refused.reason == Refusal::Revoking => {
+                Moved::Refused(refused) if is_passing(refused.reason) => {
                     done.held = done.held.into_iter().chain([place]).min();
                 }
                 // It has left the state meanwhile.
@@ -154,6 +156,11 @@ impl Rule {
         }
         Ok(done)
     }
+}
+
+/// Whether it will come to rest where it is.
+fn is_passing(reason: Refusal) -> bool {
+    matches!(reason, Refusal::Revoking | Refusal::NoticeDue)
 }
 
 impl Deed {
@@ -166,7 +173,7 @@ impl Deed {
 }
 
 /// What became of a page.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Done {
     changed: u64,
     /// The first place of a task that cannot be dealt with yet.
@@ -178,13 +185,20 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::store::{Claimed, MemoryStore};
+    use crate::store::{Claim, Claimed, MemoryStore};
     use crate::task::{Attempt, ErrorKind, Failure, HandlerName, Input, Request, TaskId};
 
-    async fn settled(store: &dyn Store, name: &str) -> Arc<Task> {
-        let id: TaskId = name.parse().unwrap();
+    async fn claimed(store: &dyn Store, id: &TaskId) -> Claim {
         let request = Request::new(HandlerName::in_process(), Input::new(None, Bytes::from("in")));
-        let Claimed::Started(claim) = store.claim(&id, request.into()).await.unwrap() else { panic!("{id}") };
+        let Claimed::Started(claim) = store.claim(id, request.into()).await.unwrap() else { panic!("{id}") };
+        claim
+    }
+
+    async fn settled(store: &dyn Store, name: &str) -> Arc<Task> {
+        settle(store, claimed(store, &name.parse().unwrap()).await).await
+    }
+
+    async fn settle(store: &dyn Store, claim: Claim) -> Arc<Task> {
         let (now, run) = (Timestamp::now(), claim.task().run);
         let attempt = Attempt { run, attempt: 1, started: now, ended: now, code: None, failure: None };
         done(store.settle(claim, attempt, None).await.unwrap())
@@ -227,6 +241,23 @@ mod tests {
         rule.apply(&store).await.unwrap();
         assert!(is_dropped(&store, &d).await);
         assert_eq!(rule.done_to, Some(d.entered));
+    }
+
+    #[tokio::test]
+    async fn it_holds_in_front_of_an_outcome_that_is_still_to_be_told() {
+        let store = MemoryStore::new();
+        let id: TaskId = "a".parse().unwrap();
+        let claim = claimed(&store, &id).await.with_notice(true);
+        let task = settle(&store, claim).await;
+        let later = settled(&store, "b").await;
+        let mut rule = drop_details(Duration::ZERO);
+        rule.apply(&store).await.unwrap();
+        assert!(!is_dropped(&store, &task).await && is_dropped(&store, &later).await);
+        assert_eq!(rule.done_to, Some(task.entered - 1));
+        done(store.change(&id, Change::EndNotice { run: 1 }).await.unwrap());
+        rule.apply(&store).await.unwrap();
+        assert!(is_dropped(&store, &task).await);
+        assert_eq!(rule.done_to, Some(later.entered));
     }
 
     #[tokio::test]

@@ -182,8 +182,12 @@ impl Feeder {
         self.ring.write(|kept| {
             for (Move { previous, next }, seq) in moves.iter().zip(first..) {
                 kept.seq = seq;
-                // A change that makes no revision is one of our own books; callers do not see it.
-                if previous.as_ref().is_some_and(|previous| previous.revision == next.revision) {
+                // A change that makes no revision is one of our own books; callers do not see it. A drop of details
+                // is no transition, and there may be millions of them.
+                let is_untold = |previous: &Arc<Task>| {
+                    previous.revision == next.revision || next.details_dropped && !previous.details_dropped
+                };
+                if previous.as_ref().is_some_and(is_untold) {
                     continue;
                 }
                 if kept.events.len() == self.ring.kept

@@ -136,6 +136,9 @@ pub enum Refusal {
     /// A settle of a run that is not the present one, or a change of a state that the task has left.
     #[error("the run is over")]
     Stale,
+    /// A drop of something of a task of whose outcome somebody is still to be told.
+    #[error("its outcome is still to be told")]
+    NoticeDue,
     /// A retry of a task whose input is not kept any more.
     #[error("its input was dropped")]
     InputDropped,
@@ -304,7 +307,7 @@ impl Task {
         Self { notice_due, ..self }
     }
 
-    /// The record, if it is settled, has been so since it entered its state at this place, and is not being revoked.
+    /// The record, if it is at rest, and has been settled since it entered its state at this place.
     fn at_rest_since(&self, entered: u64) -> Result<&Self, Refusal> {
         if self.entered != entered {
             Err(Refusal::Stale)
@@ -313,6 +316,8 @@ impl Task {
         } else if self.is_revoking() {
             // The end of the revoke is fenced by the revision.
             Err(Refusal::Revoking)
+        } else if self.notice_due {
+            Err(Refusal::NoticeDue)
         } else {
             Ok(self)
         }

@@ -47,7 +47,7 @@ every_store! {
     numbers_go_on_counting_over_revoke_and_forget,
     details_are_dropped_in_place_and_the_rest_stays,
     a_failed_task_without_its_input_is_launched_again_with_one,
-    a_revoke_that_is_under_way_keeps_everything,
+    what_is_not_at_rest_keeps_everything,
     an_expired_record_is_not_found_and_its_numbers_go_on,
     a_task_keeps_its_last_attempts,
     exactly_one_of_many_claims_starts,
@@ -269,6 +269,8 @@ async fn details_are_dropped_in_place_and_the_rest_stays(mut store: TestStore) {
     }
     store.at_rest().await;
     let counts = store.counts();
+    let feed = store.events();
+    let seen = feed.after(0, 100).read_to;
     let late = Change::DropDetails { entered: tasks[1].entered - 1 };
     assert_eq!(refused(store.change(&tasks[1].id, late).await.unwrap()).reason, Refusal::Stale);
     // All but the last two, so that some keep their places among others.
@@ -280,6 +282,7 @@ async fn details_are_dropped_in_place_and_the_rest_stays(mut store: TestStore) {
         let again = refused(store.drop_details(task).await.unwrap());
         assert_eq!((again.reason, again.task), (Refusal::DetailsDropped, Some(dropped)));
     }
+    assert_eq!(feed.after(seen, 100).events, [], "it is no transition");
     for is_reopened in [false, true] {
         if is_reopened && store.is_durable() {
             store = store.reopen().await;
@@ -335,7 +338,7 @@ async fn a_failed_task_without_its_input_is_launched_again_with_one(store: TestS
     assert_eq!(started(store.claim(&task, RETRY).await.unwrap()).task().input.bytes, "in");
 }
 
-async fn a_revoke_that_is_under_way_keeps_everything(store: TestStore) {
+async fn what_is_not_at_rest_keeps_everything(store: TestStore) {
     let task = run(&*store, &id("revoking"), success()).await;
     store.at_rest().await;
     let revoking = done(store.change(&task.id, Change::BeginRevoke).await.unwrap());
@@ -343,17 +346,30 @@ async fn a_revoke_that_is_under_way_keeps_everything(store: TestStore) {
         let answer = refused(store.change(&task.id, change).await.unwrap());
         assert_eq!((answer.reason, answer.task.as_ref()), (Refusal::Revoking, Some(&revoking)));
     }
-    let failure = Failure::new(ErrorKind::Timeout, "no answer");
-    let end = Change::EndRevoke { revision: revoking.revision, result: Err(failure.clone()) };
+    let why = Failure::new(ErrorKind::Timeout, "no answer");
+    let end = Change::EndRevoke { revision: revoking.revision, result: Err(why.clone()) };
     let stands = done(store.change(&task.id, end).await.unwrap());
     store.at_rest().await;
     let dropped = done(store.drop_details(&stands).await.unwrap());
     assert_eq!(*dropped, without_details(&stands));
-    let undo = Some(Undo::Failed(failure));
+    let undo = Some(Undo::Failed(why));
     assert_eq!(dropped.state, State::Success { output: None, undo });
     // A revoke needs none of the details.
     done(store.revoke(&task.id).await.unwrap());
     assert_eq!(store.get(&task.id).await.unwrap(), None);
+
+    // Somebody is still to be told of the outcome.
+    let claim = claim(&*store, &id("told"), launch("in")).await.with_notice(true);
+    let settled = settle(&*store, claim, failure(ErrorKind::Error)).await;
+    for change in
+        [Change::DropDetails { entered: settled.entered }, Change::Expire { entered: settled.entered }]
+    {
+        let answer = refused(store.change(&settled.id, change).await.unwrap());
+        assert_eq!((answer.reason, answer.task.as_ref()), (Refusal::NoticeDue, Some(&settled)));
+    }
+    let told = done(store.change(&settled.id, Change::EndNotice { run: 1 }).await.unwrap());
+    store.at_rest().await;
+    assert_eq!(*done(store.drop_details(&told).await.unwrap()), without_details(&told));
 }
 
 async fn an_expired_record_is_not_found_and_its_numbers_go_on(store: TestStore) {

@@ -41,11 +41,6 @@ impl TestServer {
         &self.base
     }
 
-    /// What it has logged since its last start.
-    pub(crate) fn log(&self) -> String {
-        self.log.lock().expect("the log").clone()
-    }
-
     pub(crate) fn client(&self) -> Client {
         Client::new(&self.base)
     }
@@ -53,6 +48,11 @@ impl TestServer {
     /// The id of the process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What the process has logged.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().expect("the log").clone()
     }
 
     /// `kill -9`.
