@@ -200,16 +200,15 @@ impl Stage {
 
     fn over(store: Arc<dyn Store>, policy: Policy) -> Self {
         let (work, undo) = (Script::new(), Script::new());
-        let h = LaneSpec {
-            handler: handler("h"),
+        let lane = |name, policy, undo| LaneSpec {
+            handler: handler(name),
             policy,
             work: work.work(),
-            undo: Some(undo.work()),
+            undo,
             notices: NoticeSpec::default(),
         };
-        let plain =
-            LaneSpec { handler: handler("plain"), policy: Policy::default(), undo: None, ..h.clone() };
-        Self { recorder: Recorder::with_lanes(store, [h, plain]), work, undo }
+        let lanes = [lane("h", policy, Some(undo.work())), lane("plain", Policy::default(), None)];
+        Self { recorder: Recorder::with_lanes(store, lanes), work, undo }
     }
 
     async fn launch(&self, name: &str) -> Result<Launch, LaunchError> {

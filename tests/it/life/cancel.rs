@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use task_recorder::recorder::Recorder;
 use task_recorder::store::{
-    Counts, Health, MemoryStore, Moved, Note, Page, Query, Recovered, Refused, Store, StoreError,
+    Counts, Feed, Health, MemoryStore, Moved, Note, Page, Query, Recovered, Refused, Store, StoreError,
 };
 use task_recorder::task::{Change, ErrorKind, Outcome, Phase, Policy, Refusal, State, Task, TaskId};
 use tokio::sync::{Barrier, Notify, watch};
@@ -190,7 +190,7 @@ impl Store for Holding {
         self.store.health()
     }
 
-    fn events(&self) -> task_recorder::store::Feed {
+    fn events(&self) -> Feed {
         self.store.events()
     }
 
