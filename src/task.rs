@@ -25,6 +25,9 @@ pub use start::{Match, Request, Start, StartKind};
 /// How many attempts a task remembers; older ones are dropped.
 pub const ATTEMPTS_KEPT: usize = 20;
 
+/// How much an attempt remembers of what its handler gave back with a failure, in bytes.
+pub const ANSWER_BYTES_KEPT: usize = 1_024;
+
 /// The record of one id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
@@ -127,6 +130,10 @@ pub struct Attempt {
     pub code: Option<Code>,
     /// Why it failed; none for a success.
     pub failure: Option<Failure>,
+    /// The beginning of what the handler gave back with a failure, as text, at most [`ANSWER_BYTES_KEPT`] of it. What a
+    /// success gave back is its output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
 }
 
 /// The name of a state, without what belongs to it.

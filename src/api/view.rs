@@ -122,6 +122,8 @@ struct AttemptView<'a> {
     code: Option<Code>,
     #[serde(flatten)]
     failure: Option<FailureView<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<&'a str>,
 }
 
 /// RFC 3339 in UTC with microseconds.
@@ -240,6 +242,7 @@ impl<'a> AttemptView<'a> {
             outcome: state.as_str(),
             code: attempt.code,
             failure: attempt.failure.as_ref().map(FailureView::new),
+            answer: attempt.answer.as_deref(),
         }
     }
 }

@@ -107,6 +107,7 @@ impl Recorder {
             ended: Timestamp::now(),
             code: None,
             failure: Some(failure),
+            answer: None,
         };
         claim = claim.with_notice(self.inner.wants_notice(&task.handler, true));
         let settled = loop {

@@ -200,7 +200,8 @@ mod tests {
 
     async fn settle(store: &dyn Store, claim: Claim) -> Arc<Task> {
         let (now, run) = (Timestamp::now(), claim.task().run);
-        let attempt = Attempt { run, attempt: 1, started: now, ended: now, code: None, failure: None };
+        let attempt =
+            Attempt { run, attempt: 1, started: now, ended: now, code: None, failure: None, answer: None };
         done(store.settle(claim, attempt, None).await.unwrap())
     }
 

@@ -17,7 +17,9 @@ use super::endings::Ending;
 use super::lane::{Lane, Next, Place};
 use super::{Inner, Launch};
 use crate::store::{Claim, Claimed, Moved, StoreError, Unsettled};
-use crate::task::{Attempt, Change, ErrorKind, Failure, Outcome, Output, Refusal, Start, Task, TaskId};
+use crate::task::{
+    ANSWER_BYTES_KEPT, Attempt, Change, ErrorKind, Failure, Outcome, Output, Refusal, Start, Task, TaskId,
+};
 
 /// How long a write that failed waits until it is tried again, at first and at most.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -185,7 +187,10 @@ impl Inner {
         };
         let Outcome { code, output, result, .. } = outcome;
         let ended = Timestamp::now();
-        let attempt = Attempt { run: task.run, attempt: number, started, ended, code, failure: result.err() };
+        let failure = result.err();
+        let failed = output.as_ref().filter(|_| failure.is_some());
+        let answer = failed.and_then(|output| output.beginning(ANSWER_BYTES_KEPT));
+        let attempt = Attempt { run: task.run, attempt: number, started, ended, code, failure, answer };
         let attempt = match was_told {
             true if self.aborting.is_cancelled() => shut_down(attempt),
             true => canceled(attempt),

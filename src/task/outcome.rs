@@ -82,6 +82,15 @@ pub struct Output {
     pub bytes: Bytes,
 }
 
+impl Output {
+    /// The beginning as text, at most so many bytes of it; none where there is none.
+    #[must_use]
+    pub fn beginning(&self, bytes_max: usize) -> Option<String> {
+        let beginning = self.bytes.get(..bytes_max).unwrap_or(&self.bytes);
+        (!beginning.is_empty()).then(|| String::from_utf8_lossy(beginning).into_owned())
+    }
+}
+
 /// Why a run failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {

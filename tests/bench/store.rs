@@ -100,8 +100,15 @@ async fn transitions(store: &Arc<dyn Store>, first: u64, options: &Options) -> u
                     panic!("{id} was not new")
                 };
                 let now = Timestamp::now();
-                let attempt =
-                    Attempt { run: 1, attempt: 1, started: now, ended: now, code: None, failure: None };
+                let attempt = Attempt {
+                    run: 1,
+                    attempt: 1,
+                    started: now,
+                    ended: now,
+                    code: None,
+                    failure: None,
+                    answer: None,
+                };
                 store.settle(claim, attempt, None).await.unwrap();
             }
         });

@@ -146,6 +146,7 @@ async fn a_failure_is_explained_and_may_be_launched_again() {
     let again = client.post("/tasks/job?wait=30", "input").await.json();
     assert_eq!((&again["state"], &again["run"]), (&"success".into(), &2.into()));
     let record = client.get("/tasks/job").await.json();
+    assert_eq!(record["attempts"][0]["answer"], "out of paper");
     let runs: Vec<_> = record["attempts"].as_array().unwrap().iter().map(|one| one["run"].as_u64()).collect();
     assert_eq!(runs, [Some(1), Some(2)]);
 }

@@ -182,7 +182,7 @@ pub(crate) fn launch_with(name: &str, input: impl Into<Bytes>) -> Start {
 pub(crate) fn attempt(run: u32, outcome: &Outcome) -> Attempt {
     let now = Timestamp::now();
     let failure = outcome.result.clone().err();
-    Attempt { run, attempt: 1, started: now, ended: now, code: outcome.code, failure }
+    Attempt { run, attempt: 1, started: now, ended: now, code: outcome.code, failure, answer: None }
 }
 
 pub(crate) fn output(bytes: impl Into<Bytes>) -> Output {
