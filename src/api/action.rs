@@ -92,7 +92,8 @@ fn absent(id: &TaskId, wait: Wait) -> Response {
 }
 
 impl Api {
-    fn wait(&self, uri: &Uri, headers: &HeaderMap) -> Result<Wait, Problem> {
+    /// How long a request that takes no other parameter wants to wait.
+    pub(super) fn wait(&self, uri: &Uri, headers: &HeaderMap) -> Result<Wait, Problem> {
         Wait::parse(&Params::parse(uri.query(), &["wait"])?, headers, self.wait_max)
     }
 
@@ -113,9 +114,7 @@ impl Api {
             }
         };
         let Some(task) = task else { return Ok(absent(&id, wait)) };
-        let mut response = view::json(status, &StatusView::new(&task));
-        response.headers_mut().extend(wait.applied().into_iter().chain([view::etag(&task)]));
-        Ok(response)
+        Ok(view::of_task(status, &StatusView::new(&task), &task, wait))
     }
 }
 

@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 
 use super::Api;
-use super::params::{Params, Wait};
+use super::params::Wait;
 use super::path::TaskPath;
 use super::problem::Problem;
 use super::view::{self, RecordView, StatusView};
@@ -20,9 +20,7 @@ pub(super) async fn status(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let (task, wait) = api.look_up(&id, &uri, &headers).await?;
-    let mut response = view::json(StatusCode::OK, &StatusView::new(&task));
-    response.headers_mut().extend(wait.applied().into_iter().chain([view::etag(&task)]));
-    Ok(response)
+    Ok(view::of_task(StatusCode::OK, &StatusView::new(&task), &task, wait))
 }
 
 pub(super) async fn record(
@@ -32,9 +30,7 @@ pub(super) async fn record(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let (task, wait) = api.look_up(&id, &uri, &headers).await?;
-    let mut response = view::json(StatusCode::OK, &RecordView::new(&task));
-    response.headers_mut().extend(wait.applied().into_iter().chain([view::etag(&task)]));
-    Ok(response)
+    Ok(view::of_task(StatusCode::OK, &RecordView::new(&task), &task, wait))
 }
 
 /// The bytes as the handler gave them. They come from elsewhere, so a browser must not run them as a page of ours.
@@ -82,8 +78,7 @@ impl Api {
         uri: &Uri,
         headers: &HeaderMap,
     ) -> Result<(Arc<Task>, Wait), Problem> {
-        let params = Params::parse(uri.query(), &["wait"])?;
-        let wait = Wait::parse(&params, headers, self.wait_max)?;
+        let wait = self.wait(uri, headers)?;
         let found = match wait.patience {
             None => self.recorder.status(id).await?,
             Some(patience) => self.recorder.wait(id, patience).await?,

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
+use super::params::Wait;
 use crate::store::Event;
 use crate::task::{Attempt, Code, Failure, Input, Output, Phase, State, StateName, Task, Undo};
 
@@ -270,6 +271,13 @@ pub fn notice(task: &Task) -> Bytes {
 pub(super) fn etag(task: &Task) -> (HeaderName, HeaderValue) {
     let value = HeaderValue::try_from(format!("\"{}\"", task.revision));
     (header::ETAG, value.unwrap_or_else(|_| HeaderValue::from_static("\"0\"")))
+}
+
+/// An answer about a task: with its `ETag`, and with what was made of the wish to wait.
+pub(super) fn of_task(status: StatusCode, body: &impl Serialize, task: &Task, wait: Wait) -> Response {
+    let mut response = json(status, body);
+    response.headers_mut().extend(wait.applied().into_iter().chain([etag(task)]));
+    response
 }
 
 /// An answer with a JSON body.

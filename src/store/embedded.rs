@@ -41,6 +41,9 @@ use super::table::Table;
 use super::{Counts, Health, Moved, Note, Page, Query, Recovered, Refused, Store, StoreError};
 use crate::task::{Change, State, Task, TaskId};
 
+/// The format of both files, in SQLite's `user_version`.
+const FORMAT: i64 = 1;
+
 /// The limits of an [`EmbeddedStore`].
 #[derive(Debug, Clone)]
 pub struct EmbeddedOptions {

@@ -7,12 +7,10 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::OpenError;
 use super::archive::{Archive, ArchiveReader};
 use super::journal::Journal;
+use super::{FORMAT, OpenError};
 
-/// The format of both files, in SQLite's `user_version`.
-pub(super) const FORMAT: i64 = 1;
 /// "task", in SQLite's `application_id`: the file says whose it is.
 const APPLICATION_ID: i64 = 0x7461_736b;
 /// How long a connection waits for a lock that another tool holds on a file.

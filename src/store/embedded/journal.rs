@@ -2,8 +2,8 @@
 
 use rusqlite::Connection;
 
+use super::FORMAT;
 use super::checkpoint::Checkpoints;
-use super::folder::FORMAT;
 use super::row;
 use crate::store::Note;
 use crate::task::Task;
