@@ -46,6 +46,8 @@
 //! | [`config`] | file, environment and flags, checked |
 //! | [`api`] | the HTTP interface |
 //! | [`server`] | the accept loop |
+//! | [`transfer`] | whole records as lines of JSON, out of a store and into another |
+//! | [`client`] | the verbs that ask a running service |
 //!
 //! `task <- store <- recorder <- api <- server <- main`, and `handler <- task`: nothing runs back
 //! (tests/it/tidy.rs).
@@ -66,6 +68,7 @@
 
 pub mod api;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod exit;
 pub mod handler;
@@ -74,3 +77,4 @@ pub mod server;
 pub mod store;
 pub mod task;
 pub mod telemetry;
+pub mod transfer;

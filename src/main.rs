@@ -10,13 +10,14 @@ use anyhow::Context as _;
 use clap::Parser;
 use futures_util::FutureExt as _;
 use task_recorder::api::{self, Api};
-use task_recorder::cli::{self, Cli, Verb, healthcheck::healthcheck};
+use task_recorder::cli::{self, Cli, Verb, data, healthcheck::healthcheck};
+use task_recorder::client;
 use task_recorder::config::{Config, StoreConfig, StorePath};
 use task_recorder::exit::Exit;
 use task_recorder::handler::{Handler, Handlers, Webhook};
 use task_recorder::recorder::{LaneSpec, NoticeSpec, Recorder, RecoveryReport, Work};
 use task_recorder::server::{self, ServerOptions};
-use task_recorder::store::{EmbeddedOptions, EmbeddedStore, MemoryStore, Store};
+use task_recorder::store::{EmbeddedStore, MemoryStore, Store};
 use task_recorder::telemetry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -25,15 +26,26 @@ use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let stdout = &mut io::stdout();
+    match &cli.verb {
+        Some(Verb::Ask(ask)) => return client::run(ask).into(),
+        Some(Verb::Completions { shell }) => return printed(cli::completions(*shell, stdout)),
+        Some(Verb::Man) => return printed(cli::man(stdout)),
+        _ => {}
+    }
     let config = match Config::load(&cli.flags, std::env::vars_os()) {
         Ok(config) => config,
         Err(error) => return refuse(&error, Exit::Usage),
     };
-    let stdout = &mut io::stdout();
     match cli.verb.unwrap_or(Verb::Serve) {
         Verb::CheckConfig => printed(cli::check_config(&config, stdout)),
         Verb::PrintConfig => printed(cli::print_config(&config, stdout)),
         Verb::Healthcheck => ask(&config),
+        Verb::Backup { target } => data::backup(&config.store, &target).into(),
+        Verb::Export => data::export(&config.store, stdout).into(),
+        Verb::Import { file } => data::import(&config.store, &file).into(),
+        // Answered above, without a config.
+        Verb::Ask(_) | Verb::Completions { .. } | Verb::Man => Exit::Fine.into(),
         Verb::Serve => {
             if let Err(error) = telemetry::begin(&config.log, std::env::var_os("RUST_LOG").as_deref()) {
                 return refuse(&error, Exit::Usage);
@@ -191,13 +203,7 @@ async fn open(config: &StoreConfig) -> anyhow::Result<(Arc<dyn Store>, String)> 
         StorePath::Folder(folder) => folder.clone(),
     };
     let name = std::path::absolute(&folder).unwrap_or_else(|_| folder.clone()).display().to_string();
-    let options = EmbeddedOptions {
-        hot_tasks: config.hot_tasks,
-        hot_bytes: usize::try_from(config.hot_bytes).unwrap_or(usize::MAX),
-        batch_max: config.batch_max,
-        queue_max: config.queue_max,
-        events_kept: config.events_kept,
-    };
+    let options = config.embedded();
     let store = tokio::task::spawn_blocking(move || EmbeddedStore::open(&folder, &options)).await??;
     Ok((Arc::new(store), name))
 }

@@ -21,6 +21,7 @@ mod journal;
 mod reader;
 mod recovery;
 mod row;
+mod snapshot;
 mod writer;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,6 +36,7 @@ use tokio::sync::{oneshot, watch};
 use self::archiver::Archiver;
 use self::folder::Folder;
 use self::reader::Readers;
+pub use self::snapshot::{CopyError, Snapshot};
 use self::writer::{Answer, Request, Writer};
 use super::feed::{EVENTS_KEPT, Feed};
 use super::table::Table;
@@ -111,6 +113,12 @@ pub enum OpenError {
         path: PathBuf,
         /// The name of the file.
         missing: &'static str,
+    },
+    /// To be read only, and there is nothing to read.
+    #[error("{} is no data folder: it holds neither journal.db nor archive.db", path.display())]
+    NoStore {
+        /// The folder.
+        path: PathBuf,
     },
     /// SQLite cannot read or write one of the files.
     #[error("{} cannot be opened", path.display())]

@@ -171,6 +171,15 @@ impl Table {
         order.archived_to = order.archived_to.max(archived_to);
     }
 
+    /// Every task in memory, also what is absent, in the order of their places.
+    pub(super) fn all(&self) -> Vec<Arc<Task>> {
+        let order = self.read();
+        let mut all: Vec<_> =
+            STATES.into_iter().flat_map(|state| order.of(state).values()).map(Arc::clone).collect();
+        all.sort_unstable_by_key(|task| task.entered);
+        all
+    }
+
     /// Every task that is working.
     pub(super) fn working(&self) -> Vec<Arc<Task>> {
         self.read().working.values().map(Arc::clone).collect()

@@ -107,6 +107,25 @@ impl ArchiveReader {
         statement.query_row([id.as_str()], |row| Ok(row::read_whole(row)?.0)).optional()
     }
 
+    /// The connection itself, to copy the file.
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Every whole record, also of ids that have moved on since, in the order of their places.
+    pub(super) fn each<E: From<rusqlite::Error>>(
+        &self,
+        mut each: impl FnMut(Task) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut statement =
+            self.connection.prepare(&select(", input, output FROM tasks ORDER BY entered"))?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            each(row::read_whole(row)?.0)?;
+        }
+        Ok(())
+    }
+
     /// The number of the last change when a batch was added: rows of the journal up to it may be gone.
     pub(super) fn seq(&self) -> rusqlite::Result<u64> {
         self.connection.prepare_cached("SELECT seq FROM progress")?.query_row([], |row| row.get(0))

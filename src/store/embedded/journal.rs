@@ -37,6 +37,11 @@ impl Journal {
         Self { connection, checkpoints: Checkpoints::default() }
     }
 
+    /// The connection itself, to copy the file.
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// Appends the entries and deletes the rows that nobody needs, in one commit that is durable on return. Nothing
     /// is changed after an error, unless it is the error of the commit's own fsync: then it is unknown.
     pub(super) fn commit<'a>(
