@@ -9,10 +9,12 @@
     reason = "in a test that is how it fails, and what it says"
 )]
 
+mod backup;
 mod batch;
 mod bulk;
 mod bulk_library;
 mod cli;
+mod client;
 mod config;
 mod config_policy;
 mod config_refused;
@@ -35,4 +37,5 @@ mod retention;
 mod stores;
 mod support;
 mod tidy;
+mod transfer;
 mod walk;

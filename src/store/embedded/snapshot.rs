@@ -5,7 +5,6 @@
 //! Invariant: the journal is no newer than the archive. Rows leave the journal once they are in the archive, so that a
 //! newer journal could lack what an older archive lacks too.
 
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,6 +27,10 @@ use crate::task::Task;
 const TRIES: usize = 1_000;
 /// How many pages are copied between two words about it.
 const PAGES_AT_ONCE: i32 = 1_024;
+const ARCHIVE: &str = "archive.db";
+const JOURNAL: &str = "journal.db";
+/// The name of a journal that is not whole.
+const JOURNAL_BEGUN: &str = "journal.db.part";
 
 /// A store as it was at one moment.
 #[derive(Debug)]
@@ -138,7 +141,7 @@ impl Snapshot {
         let copied = self.copy_into(target, &mut told);
         if copied.is_err() {
             for file in fs::read_dir(target).into_iter().flatten().flatten() {
-                // What cannot be taken away is no store: one of its files lacks its name.
+                // What cannot be taken away is no store, as its journal has no name yet.
                 let _ = fs::remove_file(file.path());
             }
             if is_made {
@@ -150,9 +153,8 @@ impl Snapshot {
 
     fn copy_into(&self, target: &Path, told: &mut impl FnMut(u64, u64)) -> Result<(), CopyError> {
         let not_writable = |source| CopyError::NotWritable { path: target.to_owned(), source };
-        // In the order in which they get their names: an archive without a journal is refused as a store, a journal
-        // without an archive is not, where it is empty.
-        let files = [("archive.db", self.archive.connection()), ("journal.db", self.journal.connection())];
+        // The journal last, and with its name only once it is whole: an archive without a journal is refused as a store.
+        let files = [(ARCHIVE, self.archive.connection()), (JOURNAL_BEGUN, self.journal.connection())];
         let mut sizes = [0; 2];
         for ((name, connection), size) in files.iter().zip(&mut sizes) {
             let failed = |source| CopyError::Database { path: self.path.join(name), source };
@@ -164,15 +166,13 @@ impl Snapshot {
 
         let mut before = 0;
         for ((name, connection), size) in files.iter().zip(sizes) {
-            let path = begun(target, name);
+            let path = target.join(name);
             let failed = |source| CopyError::Database { path: path.clone(), source };
             copy(connection, &path, |copied| told(before + copied.min(size), needed)).map_err(failed)?;
             File::open(&path).and_then(|file| file.sync_all()).map_err(not_writable)?;
             before += size;
         }
-        for (name, _) in files {
-            fs::rename(begun(target, name), target.join(name)).map_err(not_writable)?;
-        }
+        fs::rename(target.join(JOURNAL_BEGUN), target.join(JOURNAL)).map_err(not_writable)?;
         sync_folder(target).map_err(not_writable)
     }
 }
@@ -187,13 +187,6 @@ impl<E> From<rusqlite::Error> for Walk<E> {
     fn from(error: rusqlite::Error) -> Self {
         Self::Read(error)
     }
-}
-
-/// The name of a file as long as it is not whole.
-fn begun(target: &Path, name: impl AsRef<OsStr>) -> PathBuf {
-    let mut name = name.as_ref().to_owned();
-    name.push(".part");
-    target.join(name)
 }
 
 fn has_room(target: &Path, free: u64, needed: u64) -> Result<(), CopyError> {
