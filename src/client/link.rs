@@ -26,6 +26,11 @@ impl Link {
         Self { was_reached: true, lost: None }
     }
 
+    /// Whether it has ever answered.
+    pub(super) fn was_reached(&self) -> bool {
+        self.was_reached
+    }
+
     /// It has answered.
     pub(super) fn reached(&mut self) {
         self.was_reached = true;

@@ -219,7 +219,9 @@ async fn at_rest(
         if left == Some(Duration::ZERO) {
             return service.get(&path).await;
         }
-        let longer = left.unwrap_or(WAIT_AT_ONCE).min(WAIT_AT_ONCE);
+        // The first question is one whether it is there at all; from then on it may go away for a moment.
+        let most = if link.was_reached() { WAIT_AT_ONCE } else { Duration::ZERO };
+        let longer = left.unwrap_or(most).min(most);
         // Whole seconds, the last one begun; the service may shorten it.
         let seconds = longer.as_secs() + u64::from(longer.subsec_nanos() > 0);
         let request = service.request(Method::GET, &path).header("prefer", format!("wait={seconds}"));

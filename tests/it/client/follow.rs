@@ -11,7 +11,7 @@ use super::{failing, service};
 use crate::support::program::{ask, ended, program};
 use crate::support::receiver::{Answer, Behaviour, Gate};
 use crate::support::relay::Relay;
-use crate::support::within;
+use crate::support::{until, within};
 
 #[tokio::test]
 async fn several_are_waited_for_and_the_worst_of_them_is_the_code() {
@@ -59,27 +59,27 @@ async fn a_wait_that_is_interrupted_leaves_the_task_alone() {
 #[tokio::test]
 async fn a_wait_goes_on_over_a_crash_of_the_service_and_launches_nothing_again() {
     let (receiver, mut server) = service().await;
-    receiver.on("a", [Behaviour::NeverAnswer]);
-    let relay = Relay::start(server.base()).await;
-    let command = program(&[("TASK_RECORDER_URL", relay.base())], &["launch", "a", "--wait", "5m"]);
-    let crash = async {
-        receiver.wait_for(1).await;
-        // So that it is waiting when the service goes away, not launching.
-        let running = || async { server.client().get("/tasks/a/status").await.json()["phase"] == "running" };
-        while !running().await {}
-        server.kill();
-        server.restart();
-        relay.lead_to(server.base());
-    };
-    let (ran, ()) = tokio::join!(ended(command), crash);
-    // Either the launch was answered and waited for, or it was cut off before that.
-    if ran.code == Some(13) {
-        assert!(ran.out.is_empty(), "{ran:?}");
-    } else {
+    for (number, arguments) in [&["launch", "a", "--wait", "5m"][..], &["wait", "a"]].into_iter().enumerate()
+    {
+        receiver.on("a", [Behaviour::NeverAnswer]);
+        let relay = Relay::start(server.base()).await;
+        if number > 0 {
+            assert_eq!(server.client().post("/tasks/a", "").await.json()["run"], 2);
+        }
+        let command = program(&[("TASK_RECORDER_URL", relay.base())], arguments);
+        let crash = async {
+            // The first request is answered, and the next one waits.
+            receiver.wait_for(number + 1).await;
+            until("it waits", || relay.pieces() == 2).await;
+            server.kill();
+            server.restart();
+            relay.lead_to(server.base());
+        };
+        let (ran, ()) = tokio::join!(ended(command), crash);
         assert_eq!((ran.code, &ran.json()["error"]["kind"]), (Some(10), &"interrupted".into()), "{ran:?}");
         assert!(ran.err.contains("asking again"), "{ran:?}");
+        assert_eq!((&ran.json()["run"], receiver.count("a")), (&(number + 1).into(), number + 1));
     }
-    assert_eq!(receiver.count("a"), 1);
 }
 
 struct Watching {
