@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 
+use crate::exit::EXIT_CODES;
 use crate::task::TaskId;
 
 /// A verb that asks a running service.
@@ -51,7 +52,7 @@ impl Ask {
 /// Where the service is, and how to answer. The token is in the environment or in a file, never on the command line,
 /// which every user of the machine can read.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Service")]
+#[command(next_help_heading = "Service", after_help = EXIT_CODES)]
 #[expect(clippy::doc_markdown, reason = "these lines are the help text, which would show the backticks")]
 pub struct ServiceArgs {
     /// Where the service is

@@ -53,7 +53,8 @@ async fn a_wait_that_is_interrupted_leaves_the_task_alone() {
     assert_eq!(output.status.signal(), Some(Signal::INT.as_raw()), "{output:?}");
     assert_eq!(ask(server.base(), &["status", "a"]).await.json()["state"], "working");
     gate.open();
-    assert_eq!(ask(server.base(), &["wait", "a", "--timeout", "30s"]).await.code, Some(0));
+    let ran = ask(server.base(), &["wait", "a", "--timeout", "30s"]).await;
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{ran:?}");
 }
 
 #[tokio::test]
