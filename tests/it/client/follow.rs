@@ -22,18 +22,18 @@ async fn several_are_waited_for_and_the_worst_of_them_is_the_code() {
     for id in ["slow", "bad", "fast"] {
         server.client().post(&format!("/tasks/{id}"), "").await;
     }
-    let ran = ask(server.base(), &["wait", "fast", "slow", "--timeout", "500ms"]).await;
+    let ran = ask(server.base(), &["wait", "fast", "slow", "--timeout", "1s"]).await;
     assert_eq!((ran.code, ran.lines().len()), (Some(14), 2), "{ran:?}");
+    assert_eq!(ran.lines()[1]["id"], "slow", "{ran:?}");
     assert_eq!(ran.lines()[1]["state"], "working", "{ran:?}");
 
-    let command = program(&[("TASK_RECORDER_URL", server.base())], &["wait", "fast", "slow", "bad"]);
-    let open = async {
-        receiver.wait_for(3).await;
-        gate.open();
-    };
-    let (ran, ()) = tokio::join!(ended(command), open);
-    assert_eq!((ran.code, ran.lines().len()), (Some(10), 3), "{ran:?}");
-    assert_eq!(ran.lines()[0]["id"], "fast", "each is told of when it has ended");
+    let mut waiting = Watching::start(server.base(), &["wait", "slow", "bad", "fast"]);
+    assert_eq!(waiting.next().await["id"], "fast", "each is told of when it has ended");
+    gate.open();
+    let mut others = [waiting.next().await, waiting.next().await].map(|task| task["id"].clone());
+    others.sort_by_key(ToString::to_string);
+    assert_eq!(others, ["bad", "slow"]);
+    assert_eq!(within("its end", waiting.child.wait()).await.unwrap().code(), Some(10));
     assert_eq!(ask(server.base(), &["wait", "fast", "slow"]).await.code, Some(0));
     let ran = ask(server.base(), &["wait", "fast", "nobody"]).await;
     assert_eq!((ran.code, ran.lines().len()), (Some(11), 1), "{ran:?}");
@@ -50,7 +50,8 @@ async fn a_wait_that_is_interrupted_leaves_the_task_alone() {
     let pid = Pid::from_raw(child.id().unwrap().try_into().unwrap()).unwrap();
     kill_process(pid, Signal::INT).unwrap();
     let output = within("its end", child.wait_with_output()).await.unwrap();
-    assert_eq!(output.status.signal(), Some(Signal::INT.as_raw()), "{output:?}");
+    let said = (output.status.signal(), output.stderr.as_slice());
+    assert_eq!(said, (Some(Signal::INT.as_raw()), &b""[..]), "{output:?}");
     assert_eq!(ask(server.base(), &["status", "a"]).await.json()["state"], "working");
     gate.open();
     let ran = ask(server.base(), &["wait", "a", "--timeout", "30s"]).await;
