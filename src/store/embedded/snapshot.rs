@@ -5,8 +5,10 @@
 //! Invariant: the journal is no newer than the archive. Rows leave the journal once they are in the archive, so that a
 //! newer journal could lack what an older archive lacks too.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,8 +17,10 @@ use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 
 use super::OpenError;
-use super::archive::ArchiveReader;
+use super::archive::{ArchiveError, ArchiveReader};
 use super::folder::{Folder, sync_folder};
+use super::ids::Ids;
+use super::index;
 use super::journal::Journal;
 use super::recovery;
 use crate::store::table::Table;
@@ -38,6 +42,8 @@ pub struct Snapshot {
     path: PathBuf,
     journal: Journal,
     archive: ArchiveReader,
+    /// Of the tasks in the journal alone, once they are looked at.
+    ids: Arc<Ids>,
 }
 
 /// Why there is no copy. What was begun of it is taken away again.
@@ -91,11 +97,10 @@ impl Snapshot {
         let (journal, archive) = Folder::readers(path)?;
         let failed = |source| OpenError::Database { path: path.to_owned(), source };
         hold(&journal, &archive).map_err(failed)?;
-        Ok(Self {
-            path: path.to_owned(),
-            journal: Journal::new(journal),
-            archive: ArchiveReader::new(archive),
-        })
+        // The index beside the archive belongs to who writes it.
+        let ids = Arc::new(Ids::new(path, (0, 0), Vec::new()));
+        let archive = ArchiveReader::new(archive, Arc::clone(&ids));
+        Ok(Self { path: path.to_owned(), journal: Journal::new(journal), archive, ids })
     }
 
     /// Every record, also the marks that are left of revoked and forgotten ones, in the order in which they entered
@@ -106,7 +111,11 @@ impl Snapshot {
     pub fn tasks<E: From<OpenError>>(&self, mut each: impl FnMut(&Task) -> Result<(), E>) -> Result<(), E> {
         let failed = |source| E::from(OpenError::Database { path: self.path.clone(), source });
         let table = Table::new(1);
-        recovery::replay(&self.journal, &self.archive, &table).map_err(failed)?;
+        self.find_recent().map_err(failed)?;
+        recovery::replay(&self.journal, &self.archive, &table).map_err(|error| match error {
+            ArchiveError::Database(source) => failed(source),
+            ArchiveError::Ids(source) => E::from(OpenError::NotUsable { path: self.path.clone(), source }),
+        })?;
         let mut recent = table.all().into_iter().peekable();
         let walked = self.archive.each(|task| {
             // An id that has moved on is told of as it is now.
@@ -124,6 +133,17 @@ impl Snapshot {
             Err(Walk::Each(error)) => return Err(error),
         }
         recent.try_for_each(|task: Arc<Task>| each(&task))
+    }
+
+    /// Finds out where the archive holds the tasks that are in the journal too.
+    fn find_recent(&self) -> rusqlite::Result<()> {
+        let mut recent = HashSet::new();
+        self.journal.replay(|batch| recent.extend(batch.entries.into_iter().map(|entry| entry.task.id)))?;
+        self.archive.each_place(|id, place| {
+            if let Some(id) = recent.get(id) {
+                self.ids.add(iter::once((id, place)));
+            }
+        })
     }
 
     /// Copies both files into a folder that is new or empty, durable on return. `told` hears how many bytes of how many
@@ -168,7 +188,8 @@ impl Snapshot {
         for ((name, connection), size) in files.iter().zip(sizes) {
             let path = target.join(name);
             let failed = |source| CopyError::Database { path: path.clone(), source };
-            copy(connection, &path, |copied| told(before + copied.min(size), needed)).map_err(failed)?;
+            let copied = copy(connection, &path, |copied| told(before + copied.min(size), needed));
+            copied.and_then(|copy| finish(copy, *name == ARCHIVE)).map_err(failed)?;
             File::open(&path).and_then(|file| file.sync_all()).map_err(not_writable)?;
             before += size;
         }
@@ -235,7 +256,7 @@ fn bytes(connection: &Connection) -> rusqlite::Result<u64> {
 }
 
 /// Copies page by page what the transaction of `source` sees. Durable on return.
-fn copy(source: &Connection, path: &Path, mut told: impl FnMut(u64)) -> rusqlite::Result<()> {
+fn copy(source: &Connection, path: &Path, mut told: impl FnMut(u64)) -> rusqlite::Result<Connection> {
     let page: u64 = source.pragma_query_value(None, "page_size", |row| row.get(0))?;
     let mut target = Connection::open(path)?;
     target.execute_batch("PRAGMA synchronous = FULL")?;
@@ -254,7 +275,15 @@ fn copy(source: &Connection, path: &Path, mut told: impl FnMut(u64)) -> rusqlite
             }
         }
     }
-    target.close().map_err(|(_, error)| error)
+    Ok(target)
+}
+
+/// The index of the archive's ids is not copied, because it can be made anew.
+fn finish(copy: Connection, is_archive: bool) -> rusqlite::Result<()> {
+    if is_archive {
+        index::give_up(&copy)?;
+    }
+    copy.close().map_err(|(_, error)| error)
 }
 
 #[cfg(test)]
