@@ -11,7 +11,7 @@ use crate::store::{Refused, StoreError};
 use crate::task::{InvalidName, Refusal, StateName, Task, TaskId};
 
 /// How long a client should wait before it tries again, in seconds.
-const RETRY_AFTER: &str = "1";
+const RETRY_AFTER: u64 = 1;
 
 /// An answer that is not a success.
 #[derive(Debug)]
@@ -22,8 +22,12 @@ pub struct Problem {
     detail: String,
     id: Option<TaskId>,
     state: Option<StateName>,
-    /// Whether the same request may succeed soon.
-    is_passing: bool,
+    /// After how many seconds the same request may succeed.
+    retry_after: Option<u64>,
+    /// Which token is wanted.
+    challenge: Option<String>,
+    /// Each thing that is wrong, where they are several.
+    errors: Vec<String>,
     /// Whether the connection cannot be used any further.
     is_closing: bool,
 }
@@ -39,6 +43,8 @@ pub(super) struct ProblemView<'a> {
     id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    errors: &'a [String],
 }
 
 impl Problem {
@@ -50,7 +56,23 @@ impl Problem {
         detail: impl Into<String>,
     ) -> Self {
         let detail = detail.into();
-        Self { status, code, title, detail, id: None, state: None, is_passing: false, is_closing: false }
+        let (retry_after, challenge, errors) = (None, None, Vec::new());
+        let (id, state, is_closing) = (None, None, false);
+        Self { status, code, title, detail, id, state, retry_after, challenge, errors, is_closing }
+    }
+
+    /// With `WWW-Authenticate`.
+    pub(super) fn with_challenge(self, challenge: String) -> Self {
+        Self { challenge: Some(challenge), ..self }
+    }
+
+    /// With `Retry-After`, in seconds.
+    pub(super) fn with_retry_after(self, seconds: u64) -> Self {
+        Self { retry_after: Some(seconds), ..self }
+    }
+
+    pub(super) fn with_errors(self, errors: Vec<String>) -> Self {
+        Self { errors, ..self }
     }
 
     pub(super) fn with_task(mut self, task: &Task) -> Self {
@@ -159,13 +181,18 @@ impl Problem {
 
     /// 503: the same request may succeed soon.
     pub(super) fn unavailable(code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, title, detail);
-        Self { is_passing: true, ..problem }
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, title, detail).with_retry_after(RETRY_AFTER)
     }
 
     fn draining() -> Self {
         let detail = "The service is stopping and launches nothing any more; nothing was changed.";
         Self::unavailable("draining", "The service is stopping", detail)
+    }
+
+    /// The token of a request has expired, or was taken out of the config, while it was answered.
+    pub(super) fn token_over() -> Self {
+        let detail = "The token is not valid any more; nothing was changed.";
+        Self::new(StatusCode::UNAUTHORIZED, "invalid-token", "The token is not valid", detail)
     }
 
     /// The connection cannot be used any further.
@@ -206,7 +233,7 @@ impl From<LaunchError> for Problem {
                 let detail = "As many tasks wait for this handler as its queue takes; nothing was changed.";
                 let problem =
                     Self::new(StatusCode::TOO_MANY_REQUESTS, "queue-full", "The queue is full", detail);
-                Self { is_passing: true, ..problem }
+                problem.with_retry_after(RETRY_AFTER)
             }
             LaunchError::UnknownHandler => Self::new(
                 StatusCode::CONFLICT,
@@ -228,7 +255,7 @@ impl From<BulkError> for Problem {
                 let detail = "As many operations are running as are allowed; nothing was begun.";
                 let title = "Too many operations are running";
                 let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-operations", title, detail);
-                Self { is_passing: true, ..problem }
+                problem.with_retry_after(RETRY_AFTER)
             }
         }
     }
@@ -244,6 +271,7 @@ impl Problem {
             detail: &self.detail,
             id: self.id.as_ref().map(TaskId::as_str),
             state: self.state.map(StateName::as_str),
+            errors: &self.errors,
         }
     }
 }
@@ -255,8 +283,11 @@ impl IntoResponse for Problem {
         let mut response = (self.status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if self.is_passing {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(challenge) = self.challenge.and_then(|text| HeaderValue::try_from(text).ok()) {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         if self.is_closing {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
