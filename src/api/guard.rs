@@ -30,6 +30,15 @@ struct Guard {
     failures: Failures,
 }
 
+/// What a request has to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    Nothing,
+    /// Any: what is not there is told only to those who have a token.
+    Token,
+    Scope(Scope),
+}
+
 impl Interface {
     /// The interface over this recorder and these handlers.
     #[must_use]
@@ -63,24 +72,26 @@ impl Guard {
         if live.tokens.is_empty() {
             return is_meant(&self.api, request.headers()).map(|()| None);
         }
-        let needed = self.needed(request.method(), request.uri().path());
-        if needed == Some(None) {
+        let needs = self.needs(request.method(), request.uri().path());
+        if needs == Needs::Nothing {
             return Ok(None);
         }
         let token = self.token(&live, request.headers(), peer)?;
-        match needed.flatten() {
-            Some(scope) if !token.scopes.contains(&scope) => Err(too_narrow(&token, scope)),
-            // What is not there is told only to those who have a token.
-            Some(_) | None => Ok(Some(token)),
+        match needs {
+            Needs::Scope(scope) if !token.scopes.contains(&scope) => Err(too_narrow(&token, scope)),
+            Needs::Scope(_) | Needs::Token | Needs::Nothing => Ok(Some(token)),
         }
     }
 
-    /// What is needed there; none where nothing is.
-    fn needed(&self, method: &Method, path: &str) -> Option<Option<Scope>> {
+    fn needs(&self, method: &Method, path: &str) -> Needs {
         // The router answers HEAD as it answers GET.
         let method = if *method == Method::HEAD { &Method::GET } else { method };
-        let found = self.needed.at(path).ok()?;
-        found.value.iter().find(|(known, _)| known == method).map(|(_, scope)| *scope)
+        let by_method = self.needed.at(path).map(|found| found.value.as_slice()).unwrap_or_default();
+        match by_method.iter().find(|(known, _)| known == method) {
+            Some((_, None)) => Needs::Nothing,
+            Some((_, Some(scope))) => Needs::Scope(*scope),
+            None => Needs::Token,
+        }
     }
 
     fn token(&self, live: &Live, headers: &HeaderMap, peer: IpAddr) -> Result<Arc<Token>, Problem> {
@@ -96,7 +107,7 @@ impl Guard {
             let detail = "This needs a token, as the header Authorization: Bearer SECRET.";
             let problem =
                 Problem::new(StatusCode::UNAUTHORIZED, "token-required", "A token is needed", detail);
-            return Err(problem.with_challenge(CHALLENGE.to_owned()));
+            return Err(problem.with_challenge(CHALLENGE));
         };
         // A right secret always opens, also where wrong ones came from the same address, which may be that of a proxy.
         // The limit is there to keep the log and the processor free; guesses are hopeless without it.
@@ -127,7 +138,7 @@ fn refused(peer: IpAddr, invalid: &Invalid) -> Problem {
     };
     tracing::info!(%peer, reason = code, "a request with a bad token was refused");
     let challenge = format!("{CHALLENGE}, error=\"invalid_token\", error_description=\"{title}\"");
-    Problem::new(StatusCode::UNAUTHORIZED, code, title, detail).with_challenge(challenge)
+    Problem::new(StatusCode::UNAUTHORIZED, code, title, detail).with_challenge(&challenge)
 }
 
 fn too_narrow(token: &Token, scope: Scope) -> Problem {
@@ -135,14 +146,14 @@ fn too_narrow(token: &Token, scope: Scope) -> Problem {
     let detail = format!("This needs the scope {scope}; the token {} has {}.", token.name, has.join(", "));
     let challenge = format!("{CHALLENGE}, error=\"insufficient_scope\", scope=\"{scope}\"");
     let title = "The token is not good for this";
-    Problem::new(StatusCode::FORBIDDEN, "insufficient-scope", title, detail).with_challenge(challenge)
+    Problem::new(StatusCode::FORBIDDEN, "insufficient-scope", title, detail).with_challenge(&challenge)
 }
 
 fn limited(peer: IpAddr, too_many: TooMany) -> Problem {
     if too_many.is_news {
         tracing::warn!(%peer, "bad tokens come from an address faster than server.auth_failures allows");
     }
-    let seconds = too_many.retry_after.as_secs() + 1;
+    let seconds = u32::try_from(too_many.retry_after.as_secs() + 1).unwrap_or(u32::MAX);
     let detail = format!("Too many requests with bad tokens came from this address; wait {seconds} seconds.");
     let title = "Too many bad tokens";
     Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-failures", title, detail).with_retry_after(seconds)

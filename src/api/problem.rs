@@ -11,7 +11,7 @@ use crate::store::{Refused, StoreError};
 use crate::task::{InvalidName, Refusal, StateName, Task, TaskId};
 
 /// How long a client should wait before it tries again, in seconds.
-const RETRY_AFTER: u64 = 1;
+const RETRY_AFTER: u32 = 1;
 
 /// An answer that is not a success.
 #[derive(Debug)]
@@ -23,13 +23,20 @@ pub struct Problem {
     id: Option<TaskId>,
     state: Option<StateName>,
     /// After how many seconds the same request may succeed.
-    retry_after: Option<u64>,
-    /// Which token is wanted.
-    challenge: Option<String>,
-    /// Each thing that is wrong, where they are several.
-    errors: Vec<String>,
+    retry_after: Option<u32>,
+    /// Apart, because it is rare and a problem is passed around by value.
+    more: Option<Box<More>>,
     /// Whether the connection cannot be used any further.
     is_closing: bool,
+}
+
+/// What few problems have.
+#[derive(Debug, Default)]
+struct More {
+    /// Which token is wanted.
+    challenge: Option<HeaderValue>,
+    /// Each thing that is wrong, where they are several.
+    errors: Vec<String>,
 }
 
 /// A problem as JSON.
@@ -56,23 +63,23 @@ impl Problem {
         detail: impl Into<String>,
     ) -> Self {
         let detail = detail.into();
-        let (retry_after, challenge, errors) = (None, None, Vec::new());
-        let (id, state, is_closing) = (None, None, false);
-        Self { status, code, title, detail, id, state, retry_after, challenge, errors, is_closing }
+        let (id, state, retry_after, more) = (None, None, None, None);
+        Self { status, code, title, detail, id, state, retry_after, more, is_closing: false }
     }
 
     /// With `WWW-Authenticate`.
-    pub(super) fn with_challenge(self, challenge: String) -> Self {
-        Self { challenge: Some(challenge), ..self }
+    pub(super) fn with_challenge(self, challenge: &str) -> Self {
+        let challenge = HeaderValue::from_str(challenge).ok();
+        Self { more: Some(Box::new(More { challenge, ..More::default() })), ..self }
     }
 
     /// With `Retry-After`, in seconds.
-    pub(super) fn with_retry_after(self, seconds: u64) -> Self {
+    pub(super) fn with_retry_after(self, seconds: u32) -> Self {
         Self { retry_after: Some(seconds), ..self }
     }
 
     pub(super) fn with_errors(self, errors: Vec<String>) -> Self {
-        Self { errors, ..self }
+        Self { more: Some(Box::new(More { errors, ..More::default() })), ..self }
     }
 
     pub(super) fn with_task(mut self, task: &Task) -> Self {
@@ -271,7 +278,7 @@ impl Problem {
             detail: &self.detail,
             id: self.id.as_ref().map(TaskId::as_str),
             state: self.state.map(StateName::as_str),
-            errors: &self.errors,
+            errors: self.more.as_ref().map(|more| more.errors.as_slice()).unwrap_or_default(),
         }
     }
 }
@@ -286,7 +293,7 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if let Some(challenge) = self.challenge.and_then(|text| HeaderValue::try_from(text).ok()) {
+        if let Some(challenge) = self.more.and_then(|more| more.challenge) {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         if self.is_closing {
