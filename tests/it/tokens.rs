@@ -117,6 +117,20 @@ async fn every_route_asks_for_its_scope_and_for_nothing_else() {
     assert_eq!(with(&client, "s-read", Method::GET, "/tasks/in-a-batch", "").await.status, 200);
 }
 
+#[test]
+fn each_route_needs_the_scope_that_the_manual_says() {
+    for Route { method, path, scope, .. } in routes() {
+        let wanted = match (&method, path) {
+            (_, "/livez" | "/readyz" | "/version") => None,
+            (&Method::GET, _) | (_, "/lookup") => Some(Scope::Read),
+            (_, "/tasks") | (&Method::POST | &Method::PUT, "/tasks/{id}") => Some(Scope::Launch),
+            (_, path) if path.starts_with("/admin/") => Some(Scope::Admin),
+            _ => Some(Scope::Operate),
+        };
+        assert_eq!(scope, wanted, "{method} {path}");
+    }
+}
+
 #[tokio::test]
 async fn what_is_not_there_is_told_only_to_those_who_have_a_token() {
     let server = TestServer::start(&format!("{HANDLERS}{}", token("r", "scopes = [\"read\"]")));
