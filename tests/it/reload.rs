@@ -164,7 +164,7 @@ async fn limits_take_effect_on_what_waits_already() {
     receiver.wait_for(5).await;
     let counts = client.get("/handlers").await.json()["handlers"][0].clone();
     assert_eq!((&counts["running"], &counts["queued"]), (&5.into(), &8.into()));
-    server.reconfigure(&config("concurrency = 100"));
+    server.reconfigure(&config("concurrency = 100\nrate = \"1000/s\""));
     reloaded(&client).await;
     receiver.wait_for(13).await;
     gate.open();
@@ -199,15 +199,16 @@ async fn what_waits_for_a_handler_that_is_gone_fails_and_what_runs_ends() {
     let receiver = Receiver::start().await;
     let gate = Gate::new();
     receiver.on("running", [Behaviour::AnswerAfter(gate.clone(), receiver::Answer::of(200))]);
+    receiver.on("refused", [Behaviour::AnswerAfter(gate.clone(), receiver::Answer::of(503))]);
     receiver.on("backing", [Behaviour::Answer(receiver::Answer::of(503))]);
     let h = webhook(
         "h",
         &receiver.url("/{id}"),
-        "concurrency = 1\nretry = { initial = \"1h\", max_interval = \"1h\" }",
+        "concurrency = 2\nretry = { initial = \"1h\", max_interval = \"1h\" }",
     );
     let server = TestServer::start(&h);
     let client = server.client();
-    for id in ["backing", "running", "queued"] {
+    for id in ["backing", "running", "refused", "queued"] {
         assert_eq!(client.post(&format!("/tasks/{id}?handler=h"), "").await.status, 202);
         if id == "backing" {
             within("the pause", async {
@@ -216,7 +217,7 @@ async fn what_waits_for_a_handler_that_is_gone_fails_and_what_runs_ends() {
             .await;
         }
     }
-    receiver.wait_for(2).await;
+    receiver.wait_for(3).await;
     server.reconfigure(&webhook("other", "http://127.0.0.1:1/", ""));
     assert_eq!(reloaded(&client).await["handlers"], json!(["other"]));
     for id in ["queued", "backing"] {
@@ -231,7 +232,10 @@ async fn what_waits_for_a_handler_that_is_gone_fails_and_what_runs_ends() {
     client.post("/tasks/queued/retry", "").await.problem(409, "unknown-handler");
     gate.open();
     until_state(&client, "running", "success").await;
-    assert_eq!(receiver.calls().len(), 2);
+    // It fails as it was answered, and is not tried again.
+    let refused = until_state(&client, "refused", "failed").await;
+    assert_eq!((&refused["error"]["kind"], &refused["attempts"][1]), (&"status".into(), &Value::Null));
+    assert_eq!(receiver.calls().len(), 3);
 
     server.reconfigure(&h);
     reloaded(&client).await;
@@ -243,13 +247,21 @@ async fn what_waits_for_a_handler_that_is_gone_fails_and_what_runs_ends() {
 async fn a_handler_that_comes_back_is_still_paused_and_notices_begin_with_a_reload() {
     let receiver = Receiver::start().await;
     let h = webhook("h", &receiver.url("/{id}"), "");
-    let server = TestServer::start(&h);
+    let mut server = TestServer::start(&h);
     let client = server.client();
     assert_eq!(client.post("/handlers/h/pause", "").await.status, 200);
-    for config in ["", &format!("{h}[handlers.h.on_success]\nurl = \"{}\"\n", receiver.url("/told/{id}"))] {
+    for config in ["", &h, ""] {
         server.reconfigure(config);
         reloaded(&client).await;
+        let paused = client.get("/handlers").await.json()["handlers"][0]["paused"].clone();
+        assert_eq!(paused, if config.is_empty() { Value::Null } else { true.into() });
     }
+    // Also by a process that has not seen it go.
+    server.kill();
+    server.restart();
+    let client = server.client();
+    server.reconfigure(&format!("{h}[handlers.h.on_success]\nurl = \"{}\"\n", receiver.url("/told/{id}")));
+    reloaded(&client).await;
     assert_eq!(client.post("/tasks/a?handler=h", "").await.json()["phase"], "queued");
     assert_eq!(client.get("/handlers").await.json()["handlers"][0]["paused"], true);
     assert_eq!(client.post("/handlers/h/resume", "").await.status, 200);

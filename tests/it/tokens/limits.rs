@@ -77,6 +77,13 @@ async fn a_task_out_of_reach_is_refused_whatever_is_asked_of_it() {
         let relaunch = with(&client, secret, POST, &format!("/tasks/{inside}?handler=a"), "").await;
         assert_eq!(relaunch.json()["reason"], "success");
     }
+    // An id out of reach that nobody knows is refused as well, before anything is launched.
+    for (method, path) in
+        [(GET, ""), (GET, "/result"), (POST, ""), (Method::PUT, ""), (POST, "/retry"), (Method::DELETE, "")]
+    {
+        refused(&with(&client, "s-of-x", method, &format!("/tasks/y-none{path}"), "").await, "s-of-x");
+    }
+    with(&client, "s-all", GET, "/tasks/y-none", "").await.problem(404, "not-found");
     // A handler out of reach, known or not, is refused before anything is said of it.
     for handler in ["b", "nobody"] {
         refused(&with(&client, "s-of-a", POST, &format!("/tasks/new?handler={handler}"), "").await, "s-of-a");
