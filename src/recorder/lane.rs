@@ -53,6 +53,9 @@ pub struct LaneCounts {
 /// How late a start may be that still counts as in time. Timers are a millisecond late, at least.
 const MADE_UP_FOR: Duration = Duration::from_millis(10);
 
+/// How many tasks that wait for a handler that is gone are settled at once: enough for whole commits.
+const ABANDONED_AT_ONCE: usize = 256;
+
 pub(super) struct Lane {
     pub(super) name: HandlerName,
     /// None where the handler is gone from the config.
@@ -103,8 +106,8 @@ impl Place {
 /// What a lane has to do next.
 pub(super) enum Next {
     Start(Place, Claim),
-    /// The handler is gone, and this task waits for it.
-    Abandon(Claim),
+    /// The handler is gone, and these tasks wait for it.
+    Abandon(Vec<Claim>),
     /// Nothing before this moment, or before it is woken.
     Wait(Option<Instant>),
 }
@@ -204,11 +207,14 @@ impl Lane {
         }
         let spec = self.spec.load();
         let Some(spec) = spec.as_ref() else {
-            let waiting = state
-                .queue
-                .pop_first()
-                .or_else(|| state.later.pop_first().map(|((_, at), claim)| (at, claim)));
-            return waiting.map_or(Next::Wait(None), |(_, claim)| Next::Abandon(claim));
+            let later =
+                std::mem::take(&mut state.later).into_iter().map(|((_, entered), claim)| (entered, claim));
+            state.queue.extend(later);
+            let waiting: Vec<_> = std::iter::from_fn(|| state.queue.pop_first())
+                .take(ABANDONED_AT_ONCE)
+                .map(|(_, claim)| claim)
+                .collect();
+            return if waiting.is_empty() { Next::Wait(None) } else { Next::Abandon(waiting) };
         };
         let policy = &spec.policy;
         if state.may_start(policy)

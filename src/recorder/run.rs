@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -71,9 +72,8 @@ pub(super) async fn dispatch(inner: Arc<Inner>, lane: Arc<Lane>) {
                 inner.runs.spawn(begin(Arc::clone(&inner), Arc::clone(&lane), place, claim));
                 continue;
             }
-            Next::Abandon(claim) => {
-                let of = Arc::clone(&inner);
-                inner.runs.spawn(async move { of.abandon(claim).await });
+            Next::Abandon(claims) => {
+                join_all(claims.into_iter().map(|claim| inner.abandon(claim))).await;
                 continue;
             }
             Next::Wait(until) => until,
