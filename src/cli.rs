@@ -2,6 +2,7 @@
 
 pub mod data;
 pub mod healthcheck;
+pub mod token;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
+use self::token::TokenVerb;
 use crate::client::args::Ask;
 use crate::config::{Config, Flags};
 use crate::exit::EXIT_CODES;
@@ -32,7 +34,7 @@ pub enum Verb {
     Serve,
     /// Says whether the config is good, without starting anything
     CheckConfig,
-    /// Prints the config that holds, as TOML; the values of headers are masked
+    /// Prints the config that holds, as TOML; the values of headers and the hashes of tokens are masked
     PrintConfig,
     /// Asks the running service on the configured address whether it is ready
     Healthcheck,
@@ -58,6 +60,12 @@ pub enum Verb {
     },
     /// Prints the manual page
     Man,
+    /// Makes a token for the config
+    Token {
+        /// What to do.
+        #[command(subcommand)]
+        verb: TokenVerb,
+    },
 }
 
 /// Prints the completions of a shell.

@@ -8,6 +8,7 @@ mod input;
 mod moves;
 mod outcome;
 mod policy;
+mod reach;
 mod retention;
 mod start;
 
@@ -20,6 +21,7 @@ pub use input::{Digest, Input};
 pub use moves::{Change, Refusal, Stamp};
 pub use outcome::{Code, ErrorKind, Failure, Outcome, Output};
 pub use policy::{OnCrash, Policy, Rate, Retry};
+pub use reach::Reach;
 pub use retention::Retention;
 pub use start::{Match, Request, Start, StartKind};
 

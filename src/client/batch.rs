@@ -36,6 +36,8 @@ struct Sums {
     refused: u64,
     /// Of them, those that may be taken later.
     unavailable: u64,
+    /// Of them, those that the token does not allow.
+    not_allowed: u64,
 }
 
 /// The lines on their way.
@@ -109,6 +111,7 @@ impl Sums {
             BatchLine::Refused(BatchProblem { line: number, status, detail }) => {
                 self.refused += 1;
                 self.unavailable += u64::from(matches!(status, 408 | 429 | 500..));
+                self.not_allowed += u64::from(matches!(status, 401 | 403));
                 match printer.form {
                     OutputForm::Json => printer.line(line.as_bytes()),
                     OutputForm::Table | OutputForm::Ids => {
@@ -128,6 +131,7 @@ impl Sums {
     fn exit(&self) -> Exit {
         match self {
             Self { refused: 0, .. } => Exit::Fine,
+            Self { not_allowed: 1.., .. } => Exit::NotAllowed,
             Self { unavailable: 1.., .. } => Exit::Unavailable,
             Self { .. } => Exit::Refused,
         }

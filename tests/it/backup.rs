@@ -8,6 +8,7 @@ use task_recorder::store::{EmbeddedStore, Filter, OpenError, Order, Snapshot, St
 use task_recorder::task::StateName;
 use tempfile::TempDir;
 use tokio::process::Command;
+use tokio::task::JoinSet;
 
 use crate::crash::{Told, load};
 use crate::http::config;
@@ -81,9 +82,10 @@ async fn no_copy_misses_what_is_on_its_way_to_the_archive() {
     let store = Kind::Tiny(0).open();
     let (shared, is_over) = (store.shared(), Arc::new(AtomicBool::new(false)));
     let last = Arc::new(AtomicU64::new(0));
-    let working = {
+    let mut working = {
         let (is_over, last) = (Arc::clone(&is_over), Arc::clone(&last));
-        tokio::task::spawn(async move {
+        let mut working = JoinSet::new();
+        working.spawn(async move {
             for n in 1.. {
                 run(&*shared, &id(&format!("t-{n}")), success()).await;
                 last.store(n, Ordering::Release);
@@ -92,7 +94,8 @@ async fn no_copy_misses_what_is_on_its_way_to_the_archive() {
                 }
             }
             0
-        })
+        });
+        working
     };
     let folder = TempDir::new().unwrap();
     let mut copied = 0;
@@ -102,7 +105,7 @@ async fn no_copy_misses_what_is_on_its_way_to_the_archive() {
         let path = store.path().to_owned();
         let copy = target.clone();
         tokio::task::spawn_blocking(move || {
-            Snapshot::open(&path).unwrap().copy_to(&copy, |_, _| {}).unwrap()
+            Snapshot::open(&path).unwrap().copy_to(&copy, |_, _| {}).unwrap();
         })
         .await
         .unwrap();
@@ -118,7 +121,7 @@ async fn no_copy_misses_what_is_on_its_way_to_the_archive() {
         copied = succeeded;
     }
     is_over.store(true, Ordering::Release);
-    let all = within("the last run", working).await.unwrap();
+    let all = within("the last run", working.join_next()).await.unwrap().unwrap();
     assert!(copied > 50 && copied < all, "{copied} of {all}");
 }
 

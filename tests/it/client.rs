@@ -161,10 +161,9 @@ async fn a_revoke_is_waited_for_and_one_that_fails_is_told() {
 #[tokio::test]
 async fn a_list_gives_every_match_and_ends_quietly_where_nobody_reads_on() {
     let (_receiver, server) = service().await;
-    let lines: String =
-        (0..3_000).map(|n| format!("{{\"id\":\"t-{n}\",\"handler\":\"absent\"}}\n")).collect();
+    let lines: Vec<_> = (0..3_000).map(|n| format!("{{\"id\":\"t-{n}\",\"handler\":\"absent\"}}")).collect();
     let ndjson = [("content-type", "application/x-ndjson")];
-    server.client().send(Method::POST, "/tasks", &ndjson, lines).await;
+    server.client().send(Method::POST, "/tasks", &ndjson, lines.join("\n")).await;
     within("all have failed", async {
         while server.client().get("/stats").await.json()["tasks"]["failed"] != 3_000 {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -277,6 +276,35 @@ async fn a_token_comes_from_the_environment_or_a_file_and_one_that_is_refused_ha
     assert_eq!((ran.code, ran.err.as_str()), (Some(2), "/dev/null holds no token\n"));
     // A shell that asks with a token may start a service too.
     assert_eq!(run(&variable, &["check-config"]).await.code, Some(0));
+}
+
+#[tokio::test]
+async fn a_token_opens_what_its_scopes_say_and_nothing_else() {
+    let made = run(&[], &["token", "new", "--name", "ci", "--scopes", "read,launch"]).await;
+    let secret = made.out.lines().find(|line| line.starts_with("tr_")).unwrap_or_else(|| panic!("{made:?}"));
+    let (_, lines) = made.out.split_once("[tokens.ci]").unwrap();
+    let receiver = Receiver::start().await;
+    let limits = "handlers = [\"hook\"]";
+    let server = TestServer::start(&format!("{}\n[tokens.ci]{lines}\n{limits}\n", config(&receiver)));
+    let variables = [("TASK_RECORDER_URL", server.base()), ("TASK_RECORDER_TOKEN", secret)];
+    let ran = run(&variables, &["launch", "a", "--wait", "30"]).await;
+    assert_eq!((ran.code, &ran.json()["state"]), (Some(0), &"success".into()), "{ran:?}");
+    assert_eq!(run(&variables, &["list"]).await.lines().len(), 1);
+    for refused in [
+        &["revoke", "a"][..],
+        &["bulk", "revoke", "--handler", "hook"],
+        &["launch", "b", "--handler", "echo"],
+    ] {
+        let ran = run(&variables, refused).await;
+        assert_eq!((ran.code, ran.out.as_str()), (Some(15), ""), "{ran:?}");
+    }
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("lines");
+    std::fs::write(&file, "{\"id\":\"c\"}\n{\"id\":\"d\",\"handler\":\"echo\"}\n").unwrap();
+    let ran = run(&variables, &["launch", "--batch", file.to_str().unwrap()]).await;
+    assert_eq!((ran.code, ran.lines().len()), (Some(15), 2), "{ran:?}");
+    let ran = ask(server.base(), &["status", "a"]).await;
+    assert_eq!(ran.code, Some(15), "{ran:?}");
 }
 
 #[tokio::test]

@@ -171,8 +171,8 @@ async fn the_binary_exports_a_running_store_and_imports_into_a_stopped_one() {
     let receiver = Receiver::start().await;
     let config = format!("{}\n[store]\nhot_tasks = 50\n", config(&receiver));
     let server = TestServer::start(&config);
-    let lines: String = (0..1_000).map(|n| format!("{{\"id\":\"t-{n}\",\"input\":{n}}}\n")).collect();
-    ask_with(server.base(), &["launch", "--batch", "-"], lines.as_bytes()).await;
+    let lines: Vec<_> = (0..1_000).map(|n| format!("{{\"id\":\"t-{n}\",\"input\":{n}}}")).collect();
+    ask_with(server.base(), &["launch", "--batch", "-"], lines.join("\n").as_bytes()).await;
     receiver.wait_for(1_000).await;
     while server.client().get("/stats").await.json()["tasks"]["success"] != 1_000 {
         tokio::task::yield_now().await;
