@@ -133,8 +133,10 @@ pub struct Attempt {
     #[serde(with = "microsecond::required")]
     pub ended: Timestamp,
     /// The number it ended with, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<Code>,
     /// Why it failed; none for a success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
     /// The beginning of what the handler gave back with a failure, as text, at most [`ANSWER_BYTES_KEPT`] of it. What a
     /// success gave back is its output.

@@ -74,8 +74,10 @@ pub enum Code {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Output {
     /// As the receiver declared it; none where it declared nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
     /// Whether the handler gave more than was kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
     /// The bytes, unchanged. Stored beside the record, not inside it.
     #[serde(skip)]
