@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::Api;
-use super::launch::OnDuplicate;
+use super::launch::{OnDuplicate, trace};
 use super::params::{Params, Wait};
 use super::path::TaskPath;
 use super::problem::Problem;
@@ -23,7 +23,7 @@ pub(super) async fn retry(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let wait = api.wait(&uri, &headers)?;
-    let launch = api.recorder.retry_in_lane(id.clone()).await?;
+    let launch = api.recorder.retry_in_lane(id.clone(), trace(&headers)).await?;
     api.answer_launch(&id, launch, wait, OnDuplicate::Fail).await
 }
 

@@ -28,7 +28,7 @@ pub(super) async fn revoke(inner: Arc<Inner>, lane: Arc<Lane>, undo: Work, task:
         attempt += 1;
     };
     let change = Change::EndRevoke { revision: task.revision, result };
-    inner.persist(&task.id, task.run, Write::Change(change)).await;
+    inner.persist(&task, Write::Change(change)).await;
     inner.waiters.notify(&task.id);
 }
 

@@ -49,5 +49,6 @@ pub(crate) fn task(id: &str, media_type: Option<&str>, input: impl Into<Bytes>) 
         keys: Vec::new(),
         notice_due: false,
         details_dropped: false,
+        trace: None,
     }
 }

@@ -8,7 +8,7 @@ use rusqlite::types::Type;
 use rusqlite::{Row, Statement};
 use serde::{Deserialize, Serialize};
 
-use crate::task::{Attempt, Digest, Failure, HandlerName, Input, Output, Phase, State, Task, Undo};
+use crate::task::{Attempt, Digest, Failure, HandlerName, Input, Output, Phase, State, Task, Trace, Undo};
 
 /// How both tables declare what follows their keys. `since` is in microseconds since 1970.
 pub(super) const DECLARED: &str = "id TEXT NOT NULL, handler TEXT NOT NULL, run INTEGER NOT NULL, \
@@ -38,6 +38,8 @@ struct Detail<'a> {
     notice_due: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     details_dropped: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trace: Option<Trace>,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -61,6 +63,7 @@ pub(super) fn bind(statement: &mut Statement<'_>, task: &Task, has_input: bool) 
         },
         notice_due: task.notice_due,
         details_dropped: task.details_dropped,
+        trace: task.trace,
     };
     let detail = serde_json::to_string(&detail)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
@@ -104,6 +107,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Task> {
         keys: detail.keys.into_owned(),
         notice_due: detail.notice_due,
         details_dropped: detail.details_dropped,
+        trace: detail.trace,
     })
 }
 

@@ -163,7 +163,7 @@ async fn the_last_20_attempts_of_all_runs_are_remembered() {
     let stage = Stage::new(tried(12));
     stage.work.by_default(refused_by_nobody());
     assert_eq!(attempts_of(&*stage.run("order").await).len(), 12);
-    assert_eq!(refusal(stage.recorder.retry_in_lane(id("order")).await), None);
+    assert_eq!(refusal(stage.recorder.retry_in_lane(id("order"), None).await), None);
     let task = stage.settled("order").await;
     let expected: Vec<_> = (5..=12).map(|n| (1, n)).chain((1..=12).map(|n| (2, n))).collect();
     assert_eq!(attempts_of(&task), expected);
