@@ -143,6 +143,14 @@ impl<'a> Section<'_, 'a> {
         None
     }
 
+    /// The value of a variable that the config names.
+    pub(super) fn variable(&mut self, name: &str) -> Option<&'a str> {
+        if name.starts_with(VARIABLE_PREFIX) {
+            self.reader.variables.insert(name.to_owned());
+        }
+        self.reader.environment.any(name)
+    }
+
     /// Where the value of a key stands in the file; where it is left out, the table.
     pub(super) fn place_of(&self, key: &str) -> Place {
         self.reader.file.place(self.offset_of(key))

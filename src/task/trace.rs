@@ -18,8 +18,8 @@ const KNOWN_FLAGS: u8 = 0b11;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Trace {
-    trace_id: NonZeroU128,
-    span_id: NonZeroU64,
+    id: NonZeroU128,
+    span: NonZeroU64,
     flags: u8,
 }
 
@@ -37,13 +37,13 @@ impl Trace {
     /// Which trace.
     #[must_use]
     pub fn id(&self) -> TraceId {
-        TraceId(self.trace_id)
+        TraceId(self.id)
     }
 
     /// The same trace below a new span.
     #[must_use]
     pub fn with_new_span(self) -> Self {
-        Self { span_id: NonZeroU64::new(fastrand::u64(1..)).unwrap_or(self.span_id), ..self }
+        Self { span: NonZeroU64::new(fastrand::u64(1..)).unwrap_or(self.span), ..self }
     }
 }
 
@@ -69,8 +69,8 @@ impl FromStr for Trace {
         }
         let read = || {
             Some(Self {
-                trace_id: NonZeroU128::new(u128::from_str_radix(trace_id?, 16).ok()?)?,
-                span_id: NonZeroU64::new(u64::from_str_radix(span_id?, 16).ok()?)?,
+                id: NonZeroU128::new(u128::from_str_radix(trace_id?, 16).ok()?)?,
+                span: NonZeroU64::new(u64::from_str_radix(span_id?, 16).ok()?)?,
                 flags: u8::from_str_radix(flags?, 16).ok()? & KNOWN_FLAGS,
             })
         };
@@ -80,7 +80,7 @@ impl FromStr for Trace {
 
 impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{VERSION}-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, self.flags)
+        write!(f, "{VERSION}-{:032x}-{:016x}-{:02x}", self.id, self.span, self.flags)
     }
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod client;
 pub(crate) mod receiver;
 pub(crate) mod server;
 pub(crate) mod sse;
+pub(crate) mod tls;
 
 use std::time::Duration;
 

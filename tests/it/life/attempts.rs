@@ -93,6 +93,7 @@ async fn only_what_certainly_had_no_effect_is_tried_again_unless_doubt_is_allowe
         ("signal", failure(ErrorKind::Signal), with_doubt),
         ("exit", Outcome { code: Some(Code::ExitCode(1)), ..failure(ErrorKind::ExitCode) }, with_doubt),
         ("error", failure(ErrorKind::Error), with_doubt),
+        ("egress", failure(ErrorKind::Egress), never),
         ("302", answered(302), never),
         ("404", answered(404), never),
         ("410", answered(410), never),
