@@ -36,10 +36,11 @@ const SECRETS: &str = "secrets_env";
 const CERTIFICATE: &str = "client_cert_file";
 const KEY: &str = "client_key_file";
 
+/// Not shown where it is wrong: somebody may have put the secret itself there.
 const SECRETS_FILE: Text<FromFile<Secrets>> =
-    Text::new("the path of a file with a secret a line, such as whsec_ and 24 to 64 bytes in base64");
+    Text::secret("the path of a file with a secret a line, such as whsec_ and 24 to 64 bytes in base64");
 const SECRETS_ENV: Text<VariableName> =
-    Text::new("the name of an environment variable that holds secrets, with spaces between them");
+    Text::secret("the name of an environment variable that holds secrets, with spaces between them");
 const CA_FILE: Text<FromFile<Authorities>> =
     Text::new("the path of a PEM file with the certificates of the authorities to trust");
 const CLIENT_CERT_FILE: Text<FromFile<CertificateChain>> =
@@ -94,14 +95,18 @@ fn of_variable(section: &mut Section<'_, '_>, VariableName(name): VariableName) 
             Err(why) => why,
         },
     };
-    let (found, expected) = (format!("{name:?}"), SECRETS_ENV.expected());
+    let found = if name.starts_with("whsec_") { "a secret".to_owned() } else { format!("{name:?}") };
+    let expected = SECRETS_ENV.expected();
     section.report_at(SECRETS, Fault::BadValue { key: SECRETS.to_owned(), found, expected, why: Some(why) });
     None
 }
 
 fn lacks<T>(section: &mut Section<'_, '_>, given: &str, key: &'static str, expected: String) -> Option<T> {
-    let table = section.name().to_owned();
-    section.report_at(given, Fault::Missing { key, table, expected });
+    // One that is there and wrong was told.
+    if !section.has(key) {
+        let table = section.name().to_owned();
+        section.report_at(given, Fault::Missing { key, table, expected });
+    }
     None
 }
 
@@ -125,9 +130,9 @@ impl<T: Content> FromStr for FromFile<T> {
             return Err("it is empty".to_owned());
         }
         let bytes = read_at_most(Path::new(path), FILE_BYTES_MAX + 1)
-            .map_err(|error| format!("it cannot be read: {error}"))?;
+            .map_err(|error| format!("the file cannot be read: {error}"))?;
         if bytes.len() as u64 > FILE_BYTES_MAX {
-            return Err(format!("it is larger than {FILE_BYTES_MAX} bytes"));
+            return Err(format!("the file is larger than {FILE_BYTES_MAX} bytes"));
         }
         Ok(Self { path: path.to_owned(), content: T::of(&bytes)? })
     }
