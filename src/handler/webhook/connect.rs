@@ -243,7 +243,7 @@ mod tests {
     use super::super::payload::Sent;
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const PATIENCE: Duration = Duration::from_secs(10);
 
     /// Listens on one port at each of these addresses of the loopback.
     fn listen<const N: usize>(last: [u8; N]) -> (u16, [TcpListener; N]) {
@@ -276,7 +276,7 @@ mod tests {
         let uri = format!("http://shop.example:{port}/").parse::<Uri>().unwrap();
         let mut request = Request::new(Payload::new("in".into(), Sent::default()));
         *request.uri_mut() = uri;
-        client.request(request).await.map(drop)
+        tokio::time::timeout(PATIENCE, client.request(request)).await.unwrap().map(drop)
     }
 
     /// Takes one connection and says where it came to.
