@@ -96,7 +96,7 @@ async fn it_survives_a_kill_and_a_row_without_one_holds_none() {
     server.kill();
     let rows = |id: &str| -> Vec<String> {
         let journal = open_to_read(&server.folder().join("data/journal.db"));
-        let mut statement = journal.prepare("SELECT detail FROM journal WHERE id = ?").unwrap();
+        let mut statement = journal.prepare("SELECT detail FROM changes WHERE id = ?").unwrap();
         let rows = statement.query_map([id], |row| row.get(0)).unwrap();
         rows.collect::<Result<_, _>>().unwrap()
     };
