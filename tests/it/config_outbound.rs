@@ -36,12 +36,15 @@ impl Files {
 }
 
 fn key(name: &str, path: &Path) -> String {
-    format!("{name} = {path:?}\n")
+    format!("{name} = \"{}\"\n", path.display())
 }
 
 fn with_variables(text: &str, variables: &[(&str, &str)]) -> Config {
     Written::new(text).load(variables).unwrap_or_else(|error| panic!("{text}\nis refused: {error}"))
 }
+
+/// What writes a config with one mistake, where that is, and what has to be in the message.
+type Told<'a> = (&'a dyn Fn() -> String, &'a str, &'a [&'a str]);
 
 #[test]
 fn each_mistake_is_told_with_its_line_and_never_with_a_secret() {
@@ -52,7 +55,7 @@ fn each_mistake_is_told_with_its_line_and_never_with_a_secret() {
     let webhook = |rest: &str| format!("{WEBHOOK}{rest}");
     let file = |name: &str, text: &str| webhook(&key(name, &files.write("file", text)));
     // Each is written anew, since all are read one after another.
-    let each: [(&dyn Fn() -> String, &str, &[&str]); 25] = [
+    let each: [Told<'_>; 25] = [
         (&|| webhook(&format!("secrets_file = {secret:?}")), "4:16", &["cannot be read"]),
         (&|| webhook("secrets_file = \"/nowhere/at/all\""), "4:16", &["cannot be read", "No such"]),
         (&|| webhook("secrets_file = \"/\""), "4:16", &["cannot be read", "director"]),
