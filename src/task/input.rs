@@ -51,6 +51,12 @@ impl Digest {
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
+
+    /// Its first 16 bytes, where that is enough to tell one from another.
+    #[must_use]
+    pub fn first_half(&self) -> u128 {
+        self.0.first_chunk().map_or(0, |half| u128::from_be_bytes(*half))
+    }
 }
 
 impl fmt::Display for Digest {

@@ -51,9 +51,14 @@ impl Outcome {
                 | ErrorKind::Panic,
                 _,
             ) => in_doubt,
-            (ErrorKind::Status | ErrorKind::Canceled | ErrorKind::Interrupted | ErrorKind::Shutdown, _) => {
-                false
-            }
+            (
+                ErrorKind::Egress
+                | ErrorKind::Status
+                | ErrorKind::Canceled
+                | ErrorKind::Interrupted
+                | ErrorKind::Shutdown,
+                _,
+            ) => false,
         }
     }
 }
@@ -159,6 +164,8 @@ error_kinds! {
     Refused = "refused", in_doubt: false;
     /// The name of the receiver was not found.
     Dns = "dns", in_doubt: false;
+    /// The receiver is at an address that its handler may not connect to.
+    Egress = "egress", in_doubt: false;
     /// No TLS session could be agreed on.
     Tls = "tls", in_doubt: false;
     /// The time was up before the outcome was known.
