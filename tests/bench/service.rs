@@ -135,7 +135,7 @@ async fn run(subject: Subject, connections: usize, options: &Options) -> Run {
     };
     let target = match subject {
         Subject::Service => Target::service(process.address),
-        Subject::Baseline => Target { address: process.address, launch: "", status: "" },
+        Subject::Baseline => Target { address: process.address, launch: "", status: Some("") },
     };
     let mut load = Load::open(target, connections).await;
     let mut asking = Connection::open(process.address).await;
@@ -143,15 +143,15 @@ async fn run(subject: Subject, connections: usize, options: &Options) -> Run {
     load.run(&Ids::new(0..warm_up)).await;
     settled(&receiver, warm_up, &mut asking).await;
 
-    let before = stats(&mut asking).await;
+    let before = asking.json("/stats").await;
     let (cpu, own_cpu) = (process.cpu(), Cpu::own());
     let began = Instant::now();
     let launched = load.run(&Ids::new(warm_up..warm_up + options.ids)).await;
     settled(&receiver, warm_up + options.ids, &mut asking).await;
     let elapsed = began.elapsed();
     let (cpu, own_cpu) = (process.cpu().since(cpu), Cpu::own().since(own_cpu));
-    let after = stats(&mut asking).await;
-    assert_eq!(launched.refused, 0, "every id was launched");
+    let after = asking.json("/stats").await;
+    assert_eq!((launched.refused, launched.broken), (0, 0), "every id was launched");
     assert_eq!(after["tasks"]["success"], warm_up + options.ids, "every id has succeeded");
     assert_eq!(receiver.calls(), warm_up + options.ids, "every id was called for once");
 
@@ -170,26 +170,18 @@ async fn run(subject: Subject, connections: usize, options: &Options) -> Run {
 
 /// With limits that do not bind.
 fn service(folder: &Path, receiver: &Receiver) -> Process {
-    let config = format!(
-        "[server]\nconnections_max = 100000\n\
-         [handlers.charge]\ntype = \"webhook\"\nurl = \"http://{}/charges/{{id}}\"\ndefault = true\n\
-         concurrency = 100000\nqueue = 1000000\n",
-        receiver.address
-    );
-    std::fs::write(folder.join("config.toml"), config).unwrap();
-    Process::service(folder)
+    let handler =
+        support::handler("charge", receiver, "concurrency = 100000\nqueue = 1000000\ndefault = true");
+    let config = format!("[server]\nconnections_max = 100000\n{handler}");
+    Process::service(folder, &config)
 }
 
 /// Returns when nothing works any more.
 async fn settled(receiver: &Receiver, calls: u64, asking: &mut Connection) {
     receiver.reached(calls).await;
-    while stats(asking).await["tasks"]["working"] != 0 {
+    while asking.json("/stats").await["tasks"]["working"] != 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-}
-
-async fn stats(asking: &mut Connection) -> Value {
-    serde_json::from_slice(&asking.get("/stats").await.1).unwrap()
 }
 
 fn print(name: &str, runs: &[Run]) {

@@ -12,6 +12,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
+use self::receiver::Receiver;
+
 /// The id with this number. It looks random, because ids in order would flatter the store; two numbers never give the
 /// same one.
 pub(crate) fn id(number: u64) -> String {
@@ -19,6 +21,12 @@ pub(crate) fn id(number: u64) -> String {
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     format!("order-{:016x}", mixed ^ (mixed >> 31))
+}
+
+/// A webhook to the receiver, with these further keys, for a config.
+pub(crate) fn handler(name: &str, receiver: &Receiver, keys: &str) -> String {
+    let url = format!("http://{}/{name}/{{id}}", receiver.address);
+    format!("[handlers.{name}]\ntype = \"webhook\"\nurl = \"{url}\"\n{keys}\n")
 }
 
 /// The runtime of clients and receiver.

@@ -1,5 +1,6 @@
 //! Figures: rates, ratios, percentiles, and how they are printed.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 /// A count a second.
@@ -59,6 +60,35 @@ pub(crate) struct Percentiles {
     pub(crate) p50: f64,
     pub(crate) p99: f64,
     pub(crate) max: f64,
+}
+
+/// The longest of many times, and when each ended.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Longest(Vec<(Duration, Duration)>);
+
+impl Longest {
+    const KEPT: usize = 5;
+
+    pub(crate) fn add(&mut self, time: Duration, ended_at: Duration) {
+        if self.0.len() == Self::KEPT && self.0.last().is_some_and(|(shortest, _)| *shortest >= time) {
+            return;
+        }
+        self.0.push((time, ended_at));
+        self.0.sort_by_key(|(time, _)| Reverse(*time));
+        self.0.truncate(Self::KEPT);
+    }
+
+    /// In milliseconds.
+    pub(crate) fn first(&self) -> f64 {
+        self.0.first().map_or(f64::NAN, |(time, _)| time.as_secs_f64() * 1e3)
+    }
+
+    pub(crate) fn shown(&self) -> String {
+        let all = self.0.iter().map(|(time, ended_at)| {
+            format!("{} ms at {:.1} s", shown(time.as_secs_f64() * 1e3), ended_at.as_secs_f64())
+        });
+        all.collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// Two or three digits are enough for a figure, and "-" for one that there is not.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::client::Connection;
-use super::figures::Times;
+use super::figures::{Longest, Times};
 
 /// One launch of so many is watched until it has settled, where a watcher is free.
 const WATCHED: u64 = 64;
@@ -22,8 +22,8 @@ pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     /// What follows the id in the path of a launch.
     pub(crate) launch: &'static str,
-    /// What follows it in the path of its status.
-    pub(crate) status: &'static str,
+    /// What follows it in the path of its status; none where nobody watches what becomes of it.
+    pub(crate) status: Option<&'static str>,
 }
 
 /// Connections that are open already, so that opening them is no part of a measurement.
@@ -52,22 +52,24 @@ pub(crate) struct Launched {
     pub(crate) settles: Times,
     /// Answers other than 202.
     pub(crate) refused: u64,
-    /// The longest time without any answer, and when it ended.
-    pub(crate) gap: Gap,
+    /// Connections that ended before the ids did.
+    pub(crate) broken: u64,
+    /// The longest times without any answer.
+    pub(crate) gaps: Longest,
 }
 
-#[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Gap {
-    pub(crate) longest: Duration,
-    /// Counted from the beginning.
-    pub(crate) ended_at: Duration,
+/// The times without any answer.
+#[derive(Debug, Default)]
+struct Gaps {
+    longest: Longest,
+    /// When the last answer came, counted from the beginning.
     last: Duration,
 }
 
 impl Target {
     /// The service, with its default handler.
     pub(crate) fn service(address: SocketAddr) -> Self {
-        Self { address, launch: "", status: "/status?wait=30s" }
+        Self { address, launch: "", status: Some("/status?wait=30s") }
     }
 }
 
@@ -106,65 +108,74 @@ impl Load {
 
     /// Launches until there are no more ids; returns after the last answer.
     pub(crate) async fn run(&mut self, ids: &Arc<Ids>) -> Launched {
-        let began = Instant::now();
-        let gap = Arc::new(Mutex::new(Gap::default()));
         let (settled, mut settles) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared {
+            target: self.target,
+            watchers: Arc::clone(&self.watchers),
+            ids: Arc::clone(ids),
+            began: Instant::now(),
+            gaps: Mutex::default(),
+        });
         let mut launchers = JoinSet::new();
         for connection in self.connections.drain(..) {
-            let watching = (Arc::clone(&self.watchers), settled.clone());
-            launchers.spawn(launch(
-                self.target,
-                connection,
-                Arc::clone(ids),
-                began,
-                Arc::clone(&gap),
-                watching,
-            ));
+            launchers.spawn(launch(Arc::clone(&shared), connection, settled.clone()));
         }
         drop(settled);
         let mut all = Launched::default();
         while let Some(done) = launchers.join_next().await {
             let (connection, answers, refused) = done.unwrap();
-            self.connections.push(connection);
             all.answers.append(answers);
             all.refused += refused;
+            match connection {
+                Some(connection) => self.connections.push(connection),
+                None => all.broken += 1,
+            }
         }
-        all.elapsed = began.elapsed();
+        all.elapsed = shared.began.elapsed();
         while let Some(time) = settles.recv().await {
             all.settles.add(time);
         }
-        all.gap = *gap.lock().unwrap_or_else(PoisonError::into_inner);
+        all.gaps = locked(&shared.gaps).longest.clone();
         all
     }
 }
 
-async fn launch(
+/// What the connections of one run have in common.
+struct Shared {
     target: Target,
-    mut connection: Connection,
+    watchers: Arc<Mutex<Vec<Connection>>>,
     ids: Arc<Ids>,
     began: Instant,
-    gap: Arc<Mutex<Gap>>,
-    (watchers, settled): (Arc<Mutex<Vec<Connection>>>, mpsc::UnboundedSender<Duration>),
-) -> (Connection, Times, u64) {
+    gaps: Mutex<Gaps>,
+}
+
+/// Gives its connection back, unless it has ended.
+async fn launch(
+    shared: Arc<Shared>,
+    mut connection: Connection,
+    settled: mpsc::UnboundedSender<Duration>,
+) -> (Option<Connection>, Times, u64) {
     let (mut answers, mut refused) = (Times::default(), 0);
-    while let Some(number) = ids.take() {
+    while let Some(number) = shared.ids.take() {
         let id = super::id(number);
         let sent = Instant::now();
-        let (status, _) = connection.launch(&format!("/tasks/{id}{}", target.launch)).await;
+        let Ok((status, _)) = connection.try_launch(&format!("/tasks/{id}{}", shared.target.launch)).await
+        else {
+            return (None, answers, refused);
+        };
         answers.add(sent.elapsed());
-        gap.lock().unwrap_or_else(PoisonError::into_inner).answered(began.elapsed());
+        locked(&shared.gaps).answered(shared.began.elapsed());
         if status != StatusCode::ACCEPTED {
             refused += 1;
-        } else if number % WATCHED == 0 {
-            let free = watchers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            if let Some(watcher) = free {
-                let path = format!("/tasks/{id}{}", target.status);
-                let watching = watch(path, sent, watcher, Arc::clone(&watchers), settled.clone());
-                tokio::runtime::Handle::current().spawn(watching);
-            }
+        } else if let Some(asked) = shared.target.status.filter(|_| number % WATCHED == 0)
+            && let Some(watcher) = locked(&shared.watchers).pop()
+        {
+            let path = format!("/tasks/{id}{asked}");
+            let watching = watch(path, sent, watcher, Arc::clone(&shared.watchers), settled.clone());
+            tokio::runtime::Handle::current().spawn(watching);
         }
     }
-    (connection, answers, refused)
+    (Some(connection), answers, refused)
 }
 
 /// Asks until the task works no more.
@@ -176,21 +187,22 @@ async fn watch(
     settled: mpsc::UnboundedSender<Duration>,
 ) {
     loop {
-        let (_, body) = watcher.get(&path).await;
+        let Ok((_, body)) = watcher.try_get(&path).await else { return };
         if !body.windows(7).any(|word| word == b"working") {
             break;
         }
     }
     let _ = settled.send(sent.elapsed());
-    watchers.lock().unwrap_or_else(PoisonError::into_inner).push(watcher);
+    locked(&watchers).push(watcher);
 }
 
-impl Gap {
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap()
+}
+
+impl Gaps {
     fn answered(&mut self, now: Duration) {
-        let gap = now.saturating_sub(self.last);
-        if gap > self.longest {
-            (self.longest, self.ended_at) = (gap, now);
-        }
+        self.longest.add(now.saturating_sub(self.last), now);
         self.last = self.last.max(now);
     }
 }

@@ -10,10 +10,13 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use rustix::param::clock_ticks_per_second;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// How long a start may take; a large store after a crash takes a while.
 const START_MAX: Duration = Duration::from_mins(10);
+/// A process that takes at most one tick of the clock in this time does nothing.
+const QUIET: Duration = Duration::from_millis(500);
 
 /// Dropping it kills it.
 pub(crate) struct Process {
@@ -22,8 +25,9 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts the service in this folder, with the config file that is there. Returns when it listens.
-    pub(crate) fn service(folder: &Path) -> Self {
+    /// Starts the service in this folder. Returns when it listens.
+    pub(crate) fn service(folder: &Path, config: &str) -> Self {
+        fs::write(folder.join("config.toml"), config).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_task-recorder"));
         command.args(["--config", "config.toml", "--listen", "127.0.0.1:0"]).current_dir(folder);
         Self::start(command.env_remove("RUST_LOG"))
@@ -72,20 +76,32 @@ impl Process {
         status_bytes(self.pid(), "VmHWM:")
     }
 
-    /// `kill -9`, and its end.
-    pub(crate) fn kill(mut self) {
-        self.end();
+    /// Returns when it does nothing any more.
+    pub(crate) async fn is_quiet(&self) {
+        let mut before = self.cpu();
+        loop {
+            tokio::time::sleep(QUIET).await;
+            let now = self.cpu();
+            if now.0 <= before.0 + 1 {
+                return;
+            }
+            before = now;
+        }
     }
 
-    fn end(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    /// Asks it to stop, and waits for its end.
+    pub(crate) fn stop(mut self) {
+        let pid = Pid::from_raw(self.pid().try_into().unwrap()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+        self.child.wait().unwrap();
     }
 }
 
+/// `kill -9`.
 impl Drop for Process {
     fn drop(&mut self) {
-        self.end();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
