@@ -139,7 +139,6 @@ async fn filled(folder: &Path, options: &Options) -> Process {
     let process = Process::service(folder, &config);
     let part = options.ids / 10;
     let mut first = 0;
-    // What is held comes last, so that the others settle before it.
     for (launch, count) in [("", options.ids), ("?handler=gone", part), ("?handler=hold", part)] {
         let target = Target { address: process.address, launch, status: None };
         let mut load = Load::open(target, FILLING_CONNECTIONS).await;
@@ -197,7 +196,7 @@ async fn read(address: SocketAddr, ids: &Arc<Ids>, options: &Options) -> Vec<Kin
 
 /// Follows the cursor over at least so many tasks.
 async fn cursor_behind(connection: &mut Connection, state: &str, count: u64) -> String {
-    let first = format!("/tasks?state={state}&limit=1000");
+    let first = format!("/tasks?state={state}&limit=100");
     let (mut path, mut seen) = (first.clone(), 0);
     loop {
         let page = connection.json(&path).await;
