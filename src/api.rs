@@ -10,16 +10,22 @@
 //! | `POST /lookup` | `lookup` |
 //! | `POST /bulk`, `GET /bulk`, `GET /bulk/{op}`, `POST /bulk/{op}/cancel` | `bulk` |
 //! | `GET /events` | `events` |
+//! | `POST /admin/reload` | `admin` |
 //! | `GET /stats`, `/handlers`, `/livez`, `/readyz`, `/version` | `service` |
+//!
+//! `routes` lists all of them; `guard` lets requests in, `caller` knows what their tokens reach.
 //!
 //! Invariant: every answer that is not 2xx is `application/problem+json`, also for unknown routes and methods.
 
 mod action;
+mod admin;
 mod batch;
 mod body;
 mod bulk;
+mod caller;
 mod events;
 mod filter;
+mod guard;
 mod launch;
 mod list;
 mod lookup;
@@ -27,61 +33,52 @@ mod params;
 mod path;
 mod problem;
 mod record;
+mod routes;
 mod service;
 mod view;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use arc_swap::ArcSwap;
 use axum::http::{Method, Uri};
-use axum::routing::{get, post};
 
+use crate::access::Tokens;
 use crate::handler::Handlers;
 use crate::recorder::Recorder;
+use crate::task::Rate;
 
+pub use admin::{Reload, ReloadError, Reloaded};
+pub use guard::Interface;
 pub use problem::Problem;
+pub use routes::{Route, routes};
 pub use view::notice;
 
 /// What the interface answers from.
-#[derive(Clone)]
 pub struct Api {
     /// Where launches go.
     pub recorder: Recorder,
-    /// What can be launched.
-    pub handlers: Arc<Handlers>,
+    /// What a reload changes.
+    pub live: Arc<ArcSwap<Live>>,
     /// The longest that a request may ask to wait.
     pub wait_max: Duration,
     /// How long a request's body may take to arrive, or a piece of a batch's.
     pub body_timeout: Duration,
+    /// The names under which it is served without tokens, besides those of the loopback; none where it is not known.
+    pub hosts: Option<Vec<String>>,
+    /// How often each address may fail with a token.
+    pub auth_failures: Rate,
+    /// Reads the config again.
+    pub reload: Reload,
 }
 
-/// The routes over this recorder and these handlers.
-pub fn router(api: Api) -> Router {
-    let router = Router::new()
-        .route("/tasks", get(list::list).post(batch::launch))
-        .route(
-            "/tasks/{id}",
-            post(launch::launch).put(launch::launch).get(record::record).delete(action::forget),
-        )
-        .route("/tasks/{id}/status", get(record::status))
-        .route("/tasks/{id}/result", get(record::result))
-        .route("/tasks/{id}/retry", post(action::retry))
-        .route("/tasks/{id}/cancel", post(action::cancel))
-        .route("/tasks/{id}/revoke", post(action::revoke))
-        .route("/lookup", post(lookup::lookup))
-        .route("/bulk", get(bulk::list).post(bulk::begin))
-        .route("/bulk/{op}", get(bulk::view))
-        .route("/bulk/{op}/cancel", post(bulk::cancel))
-        .route("/handlers/{name}/pause", post(action::pause))
-        .route("/handlers/{name}/resume", post(action::resume))
-        .route("/events", get(events::events))
-        .route("/stats", get(service::stats))
-        .route("/handlers", get(service::handlers))
-        .route("/livez", get(service::livez))
-        .route("/readyz", get(service::readyz))
-        .route("/version", get(service::version));
-    router.fallback(unknown_route).method_not_allowed_fallback(unknown_method).with_state(Arc::new(api))
+/// The part of the config that can change while the service runs. A request sees one or the other, whole.
+#[derive(Debug)]
+pub struct Live {
+    /// What can be launched.
+    pub handlers: Handlers,
+    /// Who may do what.
+    pub tokens: Tokens,
 }
 
 async fn unknown_route(uri: Uri) -> Problem {

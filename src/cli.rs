@@ -1,11 +1,13 @@
 //! The command line: what can be asked of the program, and the answers that need no running service.
 
 pub mod healthcheck;
+pub mod token;
 
 use std::io::{self, Write};
 
 use clap::{Parser, Subcommand};
 
+use self::token::TokenVerb;
 use crate::config::{Config, Flags};
 use crate::exit::EXIT_CODES;
 
@@ -22,16 +24,22 @@ pub struct Cli {
 }
 
 /// What the program can be asked to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Verb {
     /// Runs the service (the default)
     Serve,
     /// Says whether the config is good, without starting anything
     CheckConfig,
-    /// Prints the config that holds, as TOML; the values of headers are masked
+    /// Prints the config that holds, as TOML; the values of headers and the hashes of tokens are masked
     PrintConfig,
     /// Asks the running service on the configured address whether it is ready
     Healthcheck,
+    /// Makes a token for the config
+    Token {
+        /// What to do.
+        #[command(subcommand)]
+        verb: TokenVerb,
+    },
 }
 
 /// Says that a config is good, and which handlers it has.

@@ -16,6 +16,7 @@ mod policy;
 mod reader;
 mod retention;
 mod source;
+mod tokens;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -23,6 +24,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
@@ -30,16 +32,20 @@ use tracing::level_filters::LevelFilter;
 pub use error::{ConfigError, Fault, Hint, Place, Problem};
 pub use source::{Flags, VARIABLE_PREFIX};
 
+use crate::access::Tokens;
 use crate::handler::Handler;
 use crate::store::EVENTS_KEPT;
-use crate::task::Retention;
+use crate::task::{Rate, Retention};
 use effective::Effective;
-use kind::{Choice, Size, Text, Time, Whole};
+use kind::{Choice, Size, Switch, Text, Time, Whole};
+use policy::StartsPerTime;
 use reader::{Reader, Section};
 use source::{Environment, SourceFile};
+use tokens::HostNames;
 
 /// The shortest time that a key takes.
 const SHORTEST: Duration = Duration::from_millis(1);
+const AUTH_FAILURES: Rate = Rate { starts: 10, per: Duration::from_mins(1) };
 
 /// Everything that can be set.
 pub struct Config {
@@ -52,7 +58,9 @@ pub struct Config {
     /// `[log]`
     pub log: LogConfig,
     /// `[handlers.NAME]`, in the order of the file; at most one of them is the default.
-    pub handlers: Vec<Handler>,
+    pub handlers: Vec<Arc<Handler>>,
+    /// `[tokens.NAME]`, in the order of the file.
+    pub tokens: Tokens,
     /// The file it was read from, for people.
     pub file: String,
     effective: Effective,
@@ -73,6 +81,12 @@ pub struct ServerConfig {
     pub wait_max: Duration,
     /// How long running work may go on once the service is told to stop.
     pub grace: Duration,
+    /// Whether it may listen where other machines reach it, and have no tokens.
+    pub allow_anonymous: bool,
+    /// By which names it is called, besides those of the loopback.
+    pub hosts: Vec<String>,
+    /// How often each address may fail with a token.
+    pub auth_failures: Rate,
 }
 
 /// Where tasks are kept, and how many of them in memory.
@@ -147,13 +161,51 @@ impl Config {
         let document = file.parse()?;
         let mut reader = Reader::new(file, environment, flags);
         let mut root = reader.root(document.get_ref());
-        let (server, store, retention, log, handlers) = read_tables(&mut root);
+        let Tables { server, store, retention, log, handlers, tokens } = read_tables(&mut root);
         root.finish(|key| belongs_elsewhere("", key));
         let effective = reader.finish()?;
-        Ok(Self { server, store, retention, log, handlers, file: file.name.clone(), effective })
+        Ok(Self {
+            server,
+            store,
+            retention,
+            log,
+            handlers: handlers.into_iter().map(Arc::new).collect(),
+            tokens,
+            file: file.name.clone(),
+            effective,
+        })
     }
 
-    /// The config as a TOML file that reads as the same config; the values of headers are masked.
+    /// Refuses a service that other machines reach and that asks nobody for a token, unless the config says so.
+    ///
+    /// # Errors
+    /// What is wrong, and both ways out.
+    pub fn is_guarded(&self) -> Result<(), ConfigError> {
+        self.is_guarded_on(&self.server)
+    }
+
+    /// The same where it listens as another config has it.
+    ///
+    /// # Errors
+    /// What is wrong, and both ways out.
+    pub fn is_guarded_on(&self, server: &ServerConfig) -> Result<(), ConfigError> {
+        if server.is_local() || server.allow_anonymous || !self.tokens.is_empty() {
+            return Ok(());
+        }
+        let begin = Place::File { file: self.file.clone(), line: 1, column: 1 };
+        let place = self.effective.place_of("server", "listen").cloned().unwrap_or(begin);
+        Err(ConfigError::one(place, Fault::OpenToAll { listen: server.listen }))
+    }
+
+    /// The keys outside of handlers and tokens that another config has otherwise, as `table.key`.
+    #[must_use]
+    pub fn fixed_keys_unlike(&self, other: &Self) -> Vec<String> {
+        let is_fixed = |table: &str| !table.starts_with("handlers.") && !table.starts_with("tokens.");
+        self.effective.differences(&other.effective, is_fixed)
+    }
+
+    /// The config as a TOML file that reads as the same config; the values of headers and the hashes of tokens are
+    /// masked.
     #[must_use]
     pub fn to_toml(&self) -> String {
         self.effective.to_string()
@@ -180,9 +232,18 @@ impl ServerConfig {
             body_timeout: section.get("body_timeout", Duration::from_secs(30), &hour),
             wait_max: section.get("wait_max", Duration::from_mins(5), &day),
             grace: section.get("grace", Duration::from_secs(20), &day),
+            allow_anonymous: section.get("allow_anonymous", false, &Switch),
+            hosts: section.get("hosts", Vec::new(), &HostNames),
+            auth_failures: section.get("auth_failures", AUTH_FAILURES, &StartsPerTime),
         };
         section.finish(|key| belongs_elsewhere("server", key));
         config
+    }
+
+    /// Whether only this machine reaches it.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.listen.ip().to_canonical().is_loopback()
     }
 }
 
@@ -223,28 +284,37 @@ impl LogConfig {
     }
 }
 
-fn read_tables(
-    root: &mut Section<'_, '_>,
-) -> (ServerConfig, StoreConfig, Retention, LogConfig, Vec<Handler>) {
-    (
-        ServerConfig::read(root.section("server", true)),
-        StoreConfig::read(root.section("store", true)),
-        retention::read(root.section("retention", true)),
-        LogConfig::read(root.section("log", true)),
-        handlers::read(root.section("handlers", false)),
-    )
+/// What the tables of a file say.
+struct Tables {
+    server: ServerConfig,
+    store: StoreConfig,
+    retention: Retention,
+    log: LogConfig,
+    handlers: Vec<Handler>,
+    tokens: Tokens,
+}
+
+fn read_tables(root: &mut Section<'_, '_>) -> Tables {
+    let server = ServerConfig::read(root.section("server", true));
+    let store = StoreConfig::read(root.section("store", true));
+    let retention = retention::read(root.section("retention", true));
+    let log = LogConfig::read(root.section("log", true));
+    let handlers = handlers::read(root.section("handlers", false));
+    let tokens = tokens::read(root.section("tokens", false), &handlers);
+    Tables { server, store, retention, log, handlers, tokens }
 }
 
 /// Every key that a config file can have, each with its table. The tables of handlers are called after their types,
 /// `handlers.webhook` and `handlers.command`; inside of them are `.retry`, `.revoke`,
-/// `.on_success` and `.on_failure`.
+/// `.on_success` and `.on_failure`. The table of a token is `tokens.ci`.
 #[must_use]
 pub fn known_keys() -> BTreeSet<(String, &'static str)> {
     let handler = |kind| {
         let within = ["revoke", "on_success", "on_failure"].map(|part| format!("[handlers.{kind}.{part}]\n"));
         format!("[handlers.{kind}]\ntype = \"{kind}\"\n{}", within.concat())
     };
-    let file = SourceFile { name: String::new(), text: handler("webhook") + &handler("command") };
+    let file =
+        SourceFile { name: String::new(), text: handler("webhook") + &handler("command") + "[tokens.ci]\n" };
     let (environment, flags) = (Environment::default(), Flags::default());
     let Ok(document) = file.parse() else { return BTreeSet::new() };
     // What is missing in this file is reported to a reader that is thrown away; what it asked for is the answer.
@@ -261,7 +331,7 @@ fn bytes(size: u64) -> usize {
 /// A key that is known in another table than the one where it stands.
 fn belongs_elsewhere(table: &str, key: &str) -> Option<Fault> {
     let known = known_keys();
-    let (home, _) = known.iter().find(|(home, name)| *name == key && !home.starts_with("handlers."))?;
+    let (home, _) = known.iter().find(|(home, name)| *name == key && !home.contains('.'))?;
     let hint = Hint::BelongsIn(home.clone());
     Some(Fault::UnknownKey { key: key.to_owned(), table: table.to_owned(), hint })
 }

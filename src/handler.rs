@@ -89,9 +89,9 @@ pub struct Handlers {
 impl Handlers {
     /// The handlers of a config; at most one of them is the default (the config makes sure).
     #[must_use]
-    pub fn new(handlers: impl IntoIterator<Item = Handler>) -> Self {
+    pub fn new(handlers: impl IntoIterator<Item = Arc<Handler>>) -> Self {
         let mut all = Self::default();
-        for handler in handlers.into_iter().map(Arc::new) {
+        for handler in handlers {
             if handler.is_default {
                 all.default = Some(Arc::clone(&handler));
             }

@@ -43,8 +43,10 @@
 //! | [`store`] | where records live: in memory, or durable on one machine |
 //! | [`recorder`] | launch, wait, retry, revoke, recover, stop; the only caller of claim and settle |
 //! | [`handler`] | what the config says a launch does: a webhook or a command |
+//! | [`access`] | bearer tokens: who may do what |
 //! | [`config`] | file, environment and flags, checked |
 //! | [`api`] | the HTTP interface |
+//! | [`reload`] | config that changes while the service runs |
 //! | [`server`] | the accept loop |
 //!
 //! `task <- store <- recorder <- api <- server <- main`, and `handler <- task`: nothing runs back
@@ -64,12 +66,14 @@
 //! 7. A list and the status agree; a cursor misses no task that stayed in its state.
 //! 8. Effects are honest: what may have had an effect says `in_doubt`, and does not run again by itself.
 
+pub mod access;
 pub mod api;
 pub mod cli;
 pub mod config;
 pub mod exit;
 pub mod handler;
 pub mod recorder;
+pub mod reload;
 pub mod server;
 pub mod store;
 pub mod task;

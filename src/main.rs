@@ -7,14 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use arc_swap::ArcSwap;
 use clap::Parser;
 use futures_util::FutureExt as _;
-use task_recorder::api::{self, Api};
+use jiff::Timestamp;
+use task_recorder::api::{Api, Interface, Reload};
+use task_recorder::cli::token::{self, TokenVerb};
 use task_recorder::cli::{self, Cli, Verb, healthcheck::healthcheck};
-use task_recorder::config::{Config, StoreConfig, StorePath};
+use task_recorder::config::{Config, Flags, StoreConfig, StorePath};
 use task_recorder::exit::Exit;
-use task_recorder::handler::{Handler, Handlers, Webhook};
-use task_recorder::recorder::{LaneSpec, NoticeSpec, Recorder, RecoveryReport, Work};
+use task_recorder::recorder::{Recorder, RecoveryReport};
+use task_recorder::reload::{self, Reloader};
 use task_recorder::server::{self, ServerOptions};
 use task_recorder::store::{EmbeddedOptions, EmbeddedStore, MemoryStore, Store};
 use task_recorder::telemetry;
@@ -25,30 +28,39 @@ use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let stdout = &mut io::stdout();
+    let verb = cli.verb.unwrap_or(Verb::Serve);
+    if let Verb::Token { verb: TokenVerb::New(wanted) } = &verb {
+        return printed(token::print_new(wanted, stdout));
+    }
     let config = match Config::load(&cli.flags, std::env::vars_os()) {
         Ok(config) => config,
         Err(error) => return refuse(&error, Exit::Usage),
     };
-    let stdout = &mut io::stdout();
-    match cli.verb.unwrap_or(Verb::Serve) {
+    if matches!(verb, Verb::Serve | Verb::CheckConfig)
+        && let Err(error) = config.is_guarded()
+    {
+        return refuse(&error, Exit::Usage);
+    }
+    match verb {
         Verb::CheckConfig => printed(cli::check_config(&config, stdout)),
         Verb::PrintConfig => printed(cli::print_config(&config, stdout)),
         Verb::Healthcheck => ask(&config),
-        Verb::Serve => {
+        Verb::Serve | Verb::Token { .. } => {
             if let Err(error) = telemetry::begin(&config.log, std::env::var_os("RUST_LOG").as_deref()) {
                 return refuse(&error, Exit::Usage);
             }
-            run(config)
+            run(config, cli.flags)
         }
     }
 }
 
-fn run(config: Config) -> ExitCode {
+fn run(config: Config, flags: Flags) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return refuse(&error, Exit::Unhealthy),
     };
-    match runtime.block_on(serve(config)) {
+    match runtime.block_on(serve(config, flags)) {
         Ok(exit) => exit.into(),
         Err(Stopped { exit, error }) => {
             tracing::error!(error = format!("{error:#}"), "cannot start");
@@ -64,15 +76,14 @@ struct Stopped {
 }
 
 /// Listens, opens the store, settles what a crash left, serves until a signal or the store ends it.
-async fn serve(config: Config) -> Result<Exit, Stopped> {
+async fn serve(config: Config, flags: Flags) -> Result<Exit, Stopped> {
     let stopped = |exit| move |error| Stopped { exit, error };
     // The port first: a second service on one port goes away before it touches the data.
     let listener = listen(config.server.listen).await.map_err(stopped(Exit::CannotListen))?;
     let listen =
         listener.local_addr().context("the address is unknown").map_err(stopped(Exit::CannotListen))?;
     let (store, store_name) = open(&config.store).await.map_err(stopped(Exit::CannotOpenStore))?;
-    let handlers = Arc::new(Handlers::new(config.handlers));
-    let recorder = Recorder::with_lanes(store, handlers.iter().map(lane));
+    let recorder = Recorder::with_lanes(store, reload::lanes(&config));
     let found = recorder
         .recover()
         .await
@@ -91,28 +102,39 @@ async fn serve(config: Config) -> Result<Exit, Stopped> {
     }
     recorder.retain(&config.retention);
 
-    let names: Vec<_> = handlers.iter().map(|handler| handler.name.as_str()).collect();
-    let names = names.join(", ");
-    let api = Api {
+    let names: Vec<_> = config.handlers.iter().map(|handler| handler.name.as_str()).collect();
+    let (names, file, server) = (names.join(", "), config.file.clone(), config.server.clone());
+    warn_of_access(&config);
+    let live = Arc::new(ArcSwap::from_pointee(reload::live(&config)));
+    let reloader = Arc::new(Reloader::new(flags, config, recorder.clone(), Arc::clone(&live)));
+    let reload: Reload = {
+        let reloader = Arc::clone(&reloader);
+        Arc::new(move || {
+            let reloader = Arc::clone(&reloader);
+            async move { reloader.reload().await }.boxed()
+        })
+    };
+    let interface = Interface::new(Api {
         recorder: recorder.clone(),
-        handlers: Arc::clone(&handlers),
-        wait_max: config.server.wait_max,
-        body_timeout: config.server.body_timeout,
-    };
-    let options = ServerOptions {
-        connections_max: config.server.connections_max,
-        header_timeout: config.server.header_timeout,
-    };
+        live,
+        wait_max: server.wait_max,
+        body_timeout: server.body_timeout,
+        hosts: (server.is_local() || !server.hosts.is_empty()).then(|| server.hosts.clone()),
+        auth_failures: server.auth_failures,
+        reload,
+    });
+    let options =
+        ServerOptions { connections_max: server.connections_max, header_timeout: server.header_timeout };
     // Before anybody is told that it runs: from then on a signal is an orderly stop.
     let mut signals = Signals::new().map_err(stopped(Exit::Unhealthy))?;
     let closing = CancellationToken::new();
     let mut background = JoinSet::new();
-    background.spawn(server::serve(listener, api::router(api), options, closing.clone()));
-    tracing::info!(%listen, store = %store_name, handlers = %names, config = %config.file, "listening");
+    background.spawn(server::serve(listener, interface, options, closing.clone()));
+    tracing::info!(%listen, store = %store_name, handlers = %names, config = %file, "listening");
 
     let exit = tokio::select! {
-        name = signals.next() => {
-            tracing::info!(signal = name, grace = ?config.server.grace, "stopping; once more to stop at once");
+        name = signals.next(&reloader) => {
+            tracing::info!(signal = name, grace = ?server.grace, "stopping; once more to stop at once");
             Exit::Fine
         }
         () = recorder.store_failed() => {
@@ -126,46 +148,13 @@ async fn serve(config: Config) -> Result<Exit, Stopped> {
     };
     // Status and readiness are answered until the runs have ended; launches are refused.
     tokio::select! {
-        () = recorder.stop(config.server.grace) => {}
-        _ = signals.next() => recorder.stop(Duration::ZERO).await,
+        () = recorder.stop(server.grace) => {}
+        _ = signals.next(&reloader) => recorder.stop(Duration::ZERO).await,
     }
     closing.cancel();
     background.join_all().await;
     tracing::info!("stopped");
     Ok(exit)
-}
-
-/// A handler as the recorder sees it.
-fn lane(handler: &Arc<Handler>) -> LaneSpec {
-    let work: Work = {
-        let handler = Arc::clone(handler);
-        Arc::new(move |task, attempt, ending| {
-            let handler = Arc::clone(&handler);
-            async move { handler.run(&task, attempt, &ending).await }.boxed()
-        })
-    };
-    let undo = handler.revoke.as_ref().map(|_| -> Work {
-        let handler = Arc::clone(handler);
-        Arc::new(move |task, attempt, ending| {
-            let handler = Arc::clone(&handler);
-            async move { handler.undo(&task, attempt, &ending).await }.boxed()
-        })
-    });
-    let notices = NoticeSpec {
-        on_success: handler.on_success.as_ref().map(notice),
-        on_failure: handler.on_failure.as_ref().map(notice),
-        ..NoticeSpec::default()
-    };
-    LaneSpec { handler: handler.name.clone(), policy: handler.policy.clone(), work, undo, notices }
-}
-
-/// Tells a webhook of an outcome: the record, as the interface gives it.
-fn notice(webhook: &Arc<Webhook>) -> Work {
-    let webhook = Arc::clone(webhook);
-    Arc::new(move |task, attempt, ending| {
-        let webhook = Arc::clone(&webhook);
-        async move { webhook.tell(&task, api::notice(&task), attempt, &ending).await }.boxed()
-    })
 }
 
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -202,21 +191,45 @@ async fn open(config: &StoreConfig) -> anyhow::Result<(Arc<dyn Store>, String)> 
     Ok((Arc::new(store), name))
 }
 
-/// What asks a process to stop.
+/// Says of access what an operator has to know.
+fn warn_of_access(config: &Config) {
+    let now = Timestamp::now();
+    for token in config.tokens.iter().filter(|token| token.expires.is_some_and(|expires| expires <= now)) {
+        tracing::warn!(token = token.name, "has expired");
+    }
+    if config.tokens.is_empty() && !config.server.is_local() {
+        tracing::warn!("server.allow_anonymous is on: everybody who reaches the service may do everything");
+    }
+}
+
+/// What asks a process to stop, or to read its config again.
 struct Signals {
+    hang_up: Signal,
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
     fn new() -> anyhow::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            hang_up: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+    /// The next one that asks to stop. Reloads meanwhile where that is asked for.
+    async fn next(&mut self, reloader: &Reloader) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hang_up.recv() => {
+                    if let Err(error) = reloader.reload().await {
+                        tracing::error!(%error, "config not reloaded, everything stays as it was");
+                    }
+                }
+            }
         }
     }
 }

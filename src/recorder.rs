@@ -14,6 +14,7 @@ mod lane;
 mod notices;
 mod pause;
 mod recovery;
+mod reload;
 mod retention;
 mod revoke;
 mod run;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -57,10 +59,11 @@ pub struct Recorder {
 struct Inner {
     store: Arc<dyn Store>,
     runs: TaskTracker,
-    lanes: BTreeMap<HandlerName, Arc<Lane>>,
+    /// By handler; those of handlers that are gone stay, without a spec.
+    lanes: ArcSwap<BTreeMap<HandlerName, Arc<Lane>>>,
     waiters: Waiters,
     endings: Endings,
-    /// Held while a handler is paused or resumed.
+    /// Held while a handler is paused or resumed, and while lanes are exchanged.
     pausing: tokio::sync::Mutex<()>,
     operations: Operations,
     /// No new launches.
@@ -74,6 +77,13 @@ struct Inner {
     panics: AtomicU64,
     notices_told: AtomicU64,
     notices_given_up: AtomicU64,
+}
+
+impl Inner {
+    /// The lane of a handler, also of one that is gone.
+    fn lane(&self, handler: &HandlerName) -> Option<Arc<Lane>> {
+        self.lanes.load().get(handler).map(Arc::clone)
+    }
 }
 
 /// What became of a launch.
@@ -129,7 +139,8 @@ impl Recorder {
     /// A recorder over this store, with a lane for each handler. To be called within a runtime of tokio.
     #[must_use]
     pub fn with_lanes(store: Arc<dyn Store>, lanes: impl IntoIterator<Item = LaneSpec>) -> Self {
-        let lanes = lanes.into_iter().map(|spec| (spec.handler.clone(), Arc::new(Lane::new(spec)))).collect();
+        let lanes = lanes.into_iter().map(|spec| (spec.handler.clone(), Arc::new(Lane::new(spec))));
+        let lanes = ArcSwap::from_pointee(lanes.collect());
         let inner = Arc::new(Inner {
             store,
             runs: TaskTracker::new(),
@@ -147,9 +158,8 @@ impl Recorder {
             notices_told: AtomicU64::new(0),
             notices_given_up: AtomicU64::new(0),
         });
-        for lane in inner.lanes.values() {
-            inner.runs.spawn(run::dispatch(Arc::clone(&inner), Arc::clone(lane)));
-            inner.runs.spawn(notices::deliver(Arc::clone(&inner), Arc::clone(lane)));
+        for lane in inner.lanes.load().values() {
+            inner.open(lane);
         }
         Self { inner }
     }
@@ -160,9 +170,9 @@ impl Recorder {
     /// # Errors
     /// [`LaunchError`]; nothing has changed then.
     pub async fn launch_in_lane(&self, id: TaskId, mut request: Request) -> Result<Launch, LaunchError> {
-        let lane = self.lane(&request.handler).ok_or(LaunchError::UnknownHandler)?;
-        request.if_same_input |= lane.spec.policy.match_input;
-        self.start_in_lane(lane, id, StartKind::Launch(request), None).await
+        let (lane, spec) = self.lane(&request.handler).ok_or(LaunchError::UnknownHandler)?;
+        request.if_same_input |= spec.policy.match_input;
+        self.start_in_lane(&lane, id, StartKind::Launch(request), None).await
     }
 
     /// Launches a failed id again, with its stored handler and input.
@@ -173,8 +183,8 @@ impl Recorder {
         let Some(task) = self.status(&id).await? else {
             return Ok(Launch::Refused(Refused { reason: Refusal::NotFound, task: None }));
         };
-        let lane = self.lane(&task.handler).ok_or(LaunchError::UnknownHandler)?;
-        self.start_in_lane(lane, id, StartKind::Retry, None).await
+        let (lane, _) = self.lane(&task.handler).ok_or(LaunchError::UnknownHandler)?;
+        self.start_in_lane(&lane, id, StartKind::Retry, None).await
     }
 
     async fn start_in_lane(
@@ -186,6 +196,9 @@ impl Recorder {
     ) -> Result<Launch, LaunchError> {
         let admission = self.admit()?;
         let Some(place) = place.or_else(|| lane.reserve()) else {
+            if lane.spec().is_none() {
+                return Err(LaunchError::UnknownHandler);
+            }
             // Who would not be launched anyway is told so, however full the queue is.
             let task = self.status(&id).await?;
             let start = Start { kind, is_queued: true };
@@ -207,14 +220,15 @@ impl Recorder {
         if self.inner.draining.is_cancelled() { Err(LaunchError::Draining) } else { Ok(token) }
     }
 
-    fn lane(&self, handler: &HandlerName) -> Option<&Arc<Lane>> {
-        self.inner.lanes.get(handler)
+    /// The lane of a handler that is configured, with its spec as it is now.
+    fn lane(&self, handler: &HandlerName) -> Option<(Arc<Lane>, Arc<LaneSpec>)> {
+        self.inner.lane(handler).and_then(|lane| lane.spec().map(|spec| (lane, spec)))
     }
 
     /// What happens in the lane of a handler now.
     #[must_use]
     pub fn lane_counts(&self, handler: &HandlerName) -> Option<LaneCounts> {
-        self.lane(handler).map(|lane| lane.counts())
+        self.lane(handler).map(|(lane, _)| lane.counts())
     }
 
     /// Undoes a success; the id is not found afterwards. With an action of its handler the record is `revoking` until
@@ -226,12 +240,12 @@ impl Recorder {
         let _admission = self.admit().map_err(|_draining| StoreError::Closed)?;
         let task = self.status(id).await?;
         let lane = task.and_then(|task| self.lane(&task.handler));
-        let Some((lane, undo)) = lane.and_then(|lane| Some((lane, lane.spec.undo.clone()?))) else {
+        let Some((lane, undo)) = lane.and_then(|(lane, spec)| Some((lane, spec.undo.clone()?))) else {
             return self.inner.store.change(id, Change::Revoke).await;
         };
         let moved = self.inner.store.change(id, Change::BeginRevoke).await?;
         if let Moved::Done(task) = &moved {
-            let revoke = revoke::revoke(Arc::clone(&self.inner), Arc::clone(lane), undo, Arc::clone(task));
+            let revoke = revoke::revoke(Arc::clone(&self.inner), lane, undo, Arc::clone(task));
             self.inner.runs.spawn(revoke);
         }
         Ok(moved)
@@ -332,7 +346,7 @@ impl Recorder {
             unsettled: self.inner.unsettled.load(Ordering::Relaxed),
             stale: self.inner.stale.load(Ordering::Relaxed),
             panics: self.inner.panics.load(Ordering::Relaxed),
-            notices_due: self.inner.lanes.values().map(|lane| lane.notices.count() as u64).sum(),
+            notices_due: self.inner.lanes.load().values().map(|lane| lane.notices.count() as u64).sum(),
             notices_told: self.inner.notices_told.load(Ordering::Relaxed),
             notices_given_up: self.inner.notices_given_up.load(Ordering::Relaxed),
         }

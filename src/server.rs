@@ -1,12 +1,12 @@
-//! The accept loop: connections in, requests to the router, a deadline on everything that a client could leave open.
+//! The accept loop: connections in, requests to the interface, a deadline on everything that a client could leave open.
 //!
 //! It is not `axum::serve`, which gives a client for ever to send a request's head.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderValue, Request, Response, Version, header};
 use axum::response::IntoResponse as _;
@@ -19,9 +19,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower_service::Service as _;
 
-use crate::api::Problem;
+use crate::api::{Interface, Problem};
 
 /// How long the loop pauses after a failed accept, at first and at most.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -43,7 +42,7 @@ pub struct ServerOptions {
 /// Serves until `stopping`, then lets open requests end for a moment.
 pub async fn serve(
     listener: TcpListener,
-    router: Router,
+    interface: Interface,
     options: ServerOptions,
     stopping: CancellationToken,
 ) {
@@ -56,7 +55,7 @@ pub async fn serve(
             accepted = accept(&listener, &places) => accepted,
             () = stopping.cancelled() => break,
         };
-        let (stream, place) = match accepted {
+        let (stream, peer, place) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Mostly "too many open files": it passes when connections end.
@@ -69,8 +68,8 @@ pub async fn serve(
         pause = PAUSE_MIN;
         // A client that cannot be answered at once is answered a little later.
         let _ = stream.set_nodelay(true);
-        let router = router.clone();
-        let service = service_fn(move |request| answer(router.clone(), request));
+        let interface = interface.clone();
+        let service = service_fn(move |request| answer(interface.clone(), request, peer));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(options.header_timeout)
@@ -93,20 +92,21 @@ pub async fn serve(
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> io::Result<(TcpStream, IpAddr, tokio::sync::OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, place))
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, peer.ip(), place))
 }
 
 async fn answer(
-    mut router: Router,
+    interface: Interface,
     request: Request<Incoming>,
+    peer: IpAddr,
 ) -> Result<Response<Body>, std::convert::Infallible> {
-    match ambiguity(&request) {
-        Some(why) => Ok(Problem::malformed(why).into_response()),
-        None => router.call(request).await,
-    }
+    Ok(match ambiguity(&request) {
+        Some(why) => Problem::malformed(why).into_response(),
+        None => interface.answer(request, peer).await,
+    })
 }
 
 /// What a proxy in front may read differently than we do (RFC 9112, sections 3.2 and 6.1). hyper lets these pass.

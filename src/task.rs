@@ -8,10 +8,12 @@ mod input;
 mod moves;
 mod outcome;
 mod policy;
+mod reach;
 mod retention;
 mod start;
 
 use jiff::Timestamp;
+use jiff::fmt::serde::timestamp::microsecond;
 use serde::{Deserialize, Serialize};
 
 pub use id::{HANDLER_NAME_BYTES_MAX, HandlerName, InvalidName, TASK_ID_BYTES_MAX, TaskId};
@@ -19,6 +21,7 @@ pub use input::{Digest, Input};
 pub use moves::{Change, Refusal, Stamp};
 pub use outcome::{Code, ErrorKind, Failure, Outcome, Output};
 pub use policy::{OnCrash, Policy, Rate, Retry};
+pub use reach::Reach;
 pub use retention::Retention;
 pub use start::{Match, Request, Start, StartKind};
 
@@ -99,6 +102,7 @@ pub enum Phase {
     /// It waits for its next attempt; none is under way, and none has had an effect that is in doubt.
     BackingOff {
         /// When the next attempt begins.
+        #[serde(with = "microsecond::required")]
         next_attempt_at: Timestamp,
     },
     /// An attempt is told to end.
@@ -123,8 +127,10 @@ pub struct Attempt {
     /// Its number within the run, from 1.
     pub attempt: u32,
     /// When the handler was called.
+    #[serde(with = "microsecond::required")]
     pub started: Timestamp,
     /// When its outcome was known.
+    #[serde(with = "microsecond::required")]
     pub ended: Timestamp,
     /// The number it ended with, where there was one.
     pub code: Option<Code>,

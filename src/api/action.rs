@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::Api;
+use super::caller::Caller;
 use super::launch::OnDuplicate;
 use super::params::{Params, Wait};
 use super::path::TaskPath;
@@ -18,22 +19,26 @@ use crate::task::{HandlerName, Refusal, StateName, Task, TaskId};
 
 pub(super) async fn retry(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     TaskPath(id): TaskPath,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let wait = api.wait(&uri, &headers)?;
+    api.may_move(&caller, &id).await?;
     let launch = api.recorder.retry_in_lane(id.clone()).await?;
-    api.answer_launch(&id, launch, wait, OnDuplicate::Fail).await
+    api.answer_launch(&caller, &id, launch, wait, OnDuplicate::Fail).await
 }
 
 pub(super) async fn cancel(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     TaskPath(id): TaskPath,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let wait = api.wait(&uri, &headers)?;
+    api.may_move(&caller, &id).await?;
     let task = match api.recorder.cancel(&id).await? {
         Moved::Done(task) => task,
         // Asked for before: it is on its way.
@@ -42,18 +47,22 @@ pub(super) async fn cancel(
             _ => return Err(Problem::refused(&id, &refused)),
         },
     };
-    api.answer_move(StatusCode::ACCEPTED, task, wait).await
+    api.answer_move(&caller, StatusCode::ACCEPTED, task, wait).await
 }
 
 pub(super) async fn revoke(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     TaskPath(id): TaskPath,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let wait = api.wait(&uri, &headers)?;
+    api.may_move(&caller, &id).await?;
     match api.recorder.revoke(&id).await? {
-        Moved::Done(task) if task.is_revoking() => api.answer_move(StatusCode::ACCEPTED, task, wait).await,
+        Moved::Done(task) if task.is_revoking() => {
+            api.answer_move(&caller, StatusCode::ACCEPTED, task, wait).await
+        }
         Moved::Done(task) => Ok(absent(&task.id, wait)),
         Moved::Refused(refused) => Err(Problem::refused(&id, &refused)),
     }
@@ -61,10 +70,12 @@ pub(super) async fn revoke(
 
 pub(super) async fn forget(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     TaskPath(id): TaskPath,
     uri: Uri,
 ) -> Result<Response, Problem> {
     Params::parse(uri.query(), &[])?;
+    api.may_move(&caller, &id).await?;
     match api.recorder.forget(&id).await? {
         Moved::Done(_) => Ok(StatusCode::NO_CONTENT.into_response()),
         Moved::Refused(refused) => Err(Problem::refused(&id, &refused)),
@@ -100,6 +111,7 @@ impl Api {
     /// The record after a move, once it has come to rest where that is waited for.
     async fn answer_move(
         &self,
+        caller: &Caller,
         status: StatusCode,
         task: Arc<Task>,
         wait: Wait,
@@ -114,6 +126,8 @@ impl Api {
             }
         };
         let Some(task) = task else { return Ok(absent(&id, wait)) };
+        // While this waited, the id may have come to another handler.
+        caller.may_see(&task)?;
         Ok(view::of_task(status, &StatusView::new(&task), &task, wait))
     }
 }
@@ -126,28 +140,33 @@ struct PausedView<'a> {
 
 pub(super) async fn pause(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     Path(name): Path<String>,
 ) -> Result<Response, Problem> {
-    api.pause(&name, true).await
+    api.pause(&caller, &name, true).await
 }
 
 pub(super) async fn resume(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     Path(name): Path<String>,
 ) -> Result<Response, Problem> {
-    api.pause(&name, false).await
+    api.pause(&caller, &name, false).await
 }
 
 impl Api {
-    async fn pause(&self, name: &str, paused: bool) -> Result<Response, Problem> {
+    async fn pause(&self, caller: &Caller, name: &str, paused: bool) -> Result<Response, Problem> {
         let is_known = match name.parse::<HandlerName>() {
-            Ok(name) => self.recorder.pause(&name, paused).await?,
+            Ok(name) => {
+                caller.may_steer(&name)?;
+                self.recorder.pause(&name, paused).await?
+            }
             Err(_) => false,
         };
         if is_known {
             Ok(view::json(StatusCode::OK, &PausedView { name, paused }))
         } else {
-            Err(self.unknown_handler(name))
+            Err(self.unknown_handler(caller, name))
         }
     }
 }

@@ -23,7 +23,8 @@ use serde_json::value::RawValue;
 use self::lines::{Line, Read};
 use self::under_way::{Turn, UnderWay};
 use super::Api;
-use super::launch::{Decided, LaunchView};
+use super::caller::Caller;
+use super::launch::{Decided, LaunchView, may_see};
 use super::params::Params;
 use super::problem::{Problem, ProblemView};
 use crate::handler::Handler;
@@ -72,11 +73,13 @@ pub(super) async fn launch(
     request: extract::Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
+    let caller = Caller::of(&parts);
     let params = Params::parse(parts.uri.query(), &["handler"])?;
     is_ndjson(&parts.headers)?;
-    let default = params.one("handler")?.map(|name| api.handler(Some(name)).map(Arc::clone)).transpose()?;
-    let input_max = api.handlers.iter().map(|handler| handler.input_bytes_max).max().unwrap_or_default();
-    let batch = Arc::new(Batch { api, default, under_way: UnderWay::new() });
+    let default = params.one("handler")?.map(|name| api.handler(&caller, Some(name))).transpose()?;
+    let input_max =
+        api.live.load().handlers.iter().map(|handler| handler.input_bytes_max).max().unwrap_or_default();
+    let batch = Arc::new(Batch { api, caller, default, under_way: UnderWay::new() });
     let answering = Arc::clone(&batch);
     let lines = lines::read(body, input_max + ENVELOPE_BYTES, batch.api.body_timeout);
     let mut lines = Box::pin(lines.peekable());
@@ -108,6 +111,7 @@ fn is_ndjson(headers: &HeaderMap) -> Result<(), Problem> {
 
 struct Batch {
     api: Arc<Api>,
+    caller: Caller,
     /// The handler of lines that name none.
     default: Option<Arc<Handler>>,
     under_way: Arc<UnderWay>,
@@ -139,9 +143,15 @@ impl Batch {
         let LaunchLine { id, handler, input } =
             serde_json::from_slice(text).map_err(|error| malformed(&error))?;
         let id: TaskId = id.parse().map_err(|why| Problem::invalid_id(&id, &why))?;
+        self.caller.may_name(&id)?;
+        if !self.caller.stands(&self.api) {
+            return Err(Problem::token_over().with_id(&id));
+        }
         let handler = match (handler, &self.default) {
-            (None, Some(default)) => default,
-            (name, _) => self.api.handler(name.as_deref()).map_err(|problem| problem.with_id(&id))?,
+            (None, Some(default)) => Arc::clone(default),
+            (name, _) => {
+                self.api.handler(&self.caller, name.as_deref()).map_err(|problem| problem.with_id(&id))?
+            }
         };
         let input = match input.map(|json| json.get().as_bytes()) {
             Some(json) if json.len() > handler.input_bytes_max => {
@@ -163,7 +173,7 @@ impl Batch {
         };
         let id = turn.id();
         match self.api.recorder.launch_in_lane(id.clone(), request).await {
-            Ok(launch) => match Decided::new(id, &launch) {
+            Ok(launch) => match may_see(&self.caller, &launch).and_then(|()| Decided::new(id, &launch)) {
                 Ok(Decided { status, view, .. }) => {
                     written(&AnswerLine::Decided { status: status.as_u16(), launch: view })
                 }

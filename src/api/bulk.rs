@@ -10,13 +10,14 @@ use serde_json::{Map, Value};
 
 use super::Api;
 use super::body;
+use super::caller::Caller;
 use super::filter::{self, filter};
 use super::params::Params;
 use super::problem::Problem;
 use super::view::{self, Time};
 use crate::recorder::{Bulk, BulkAction, BulkFailure, BulkState};
 use crate::store::Filter;
-use crate::task::{ErrorKind, HandlerName};
+use crate::task::{ErrorKind, HandlerName, Reach};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -76,9 +77,10 @@ pub(super) async fn begin(
     request: extract::Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
+    let caller = Caller::of(&parts);
     Params::parse(parts.uri.query(), &[])?;
     let Wanted { action, filter, dry_run, max } = body::json(body, api.body_timeout).await?;
-    let filter = wanted_filter(action, &filter.unwrap_or_default())?;
+    let filter = caller.narrow(wanted_filter(action, &filter.unwrap_or_default())?)?;
     if max == Some(0) {
         return Err(Problem::invalid_parameter("max=0 is no number of tasks; it is 1 or more."));
     }
@@ -122,36 +124,58 @@ fn wanted_filter(action: BulkAction, given: &Map<String, Value>) -> Result<Filte
 }
 
 /// Newest first, without the failures.
-pub(super) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, Problem> {
+pub(super) async fn list(State(api): State<Arc<Api>>, caller: Caller, uri: Uri) -> Result<Response, Problem> {
     Params::parse(uri.query(), &[])?;
     let bulks = api.recorder.bulks();
-    let operations = bulks.iter().rev().map(BulkView::short).collect();
+    let seen = bulks.iter().rev().filter(|bulk| caller.limits().is_none_or(|reach| is_within(bulk, reach)));
+    let operations = seen.map(BulkView::short).collect();
     Ok(view::json(StatusCode::OK, &ListView { operations }))
 }
 
 pub(super) async fn view(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     Path(op): Path<String>,
     uri: Uri,
 ) -> Result<Response, Problem> {
     Params::parse(uri.query(), &[])?;
-    let bulk = op.parse().ok().and_then(|number| api.recorder.bulk(number)).ok_or_else(|| unknown(&op))?;
+    let bulk = api.bulk(&caller, &op)?;
     Ok(view::json(StatusCode::OK, &BulkView::whole(&bulk)))
 }
 
 pub(super) async fn cancel(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     Path(op): Path<String>,
     uri: Uri,
 ) -> Result<Response, Problem> {
     Params::parse(uri.query(), &[])?;
-    let Ok(number) = op.parse() else { return Err(unknown(&op)) };
+    let Bulk { number, .. } = api.bulk(&caller, &op)?;
     let bulk = api.recorder.cancel_bulk(number).await?.ok_or_else(|| unknown(&op))?;
     if bulk.state == BulkState::Done {
         let detail = format!("The operation {op} is done; there is nothing left to stop.");
         return Err(Problem::new(StatusCode::CONFLICT, "not-running", "The operation is over", detail));
     }
     Ok(view::json(StatusCode::ACCEPTED, &BulkView::whole(&bulk)))
+}
+
+impl Api {
+    /// The operation with this number, if all that it is for is in reach.
+    fn bulk(&self, caller: &Caller, op: &str) -> Result<Bulk, Problem> {
+        let bulk =
+            op.parse().ok().and_then(|number| self.recorder.bulk(number)).ok_or_else(|| unknown(op))?;
+        match caller.limits() {
+            Some(reach) if !is_within(&bulk, reach) => {
+                Err(caller.out_of_reach(&format!("tasks that the operation {op} is for")))
+            }
+            Some(_) | None => Ok(bulk),
+        }
+    }
+}
+
+fn is_within(bulk: &Bulk, reach: &Reach) -> bool {
+    let Filter { handler, prefix, reach: of_beginner, .. } = &bulk.filter;
+    of_beginner.narrowed(handler.as_ref(), prefix.as_deref()).is_within(reach)
 }
 
 fn unknown(op: &str) -> Problem {

@@ -18,12 +18,13 @@ use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
 use super::Api;
+use super::caller::Caller;
 use super::filter::state;
 use super::params::Params;
 use super::problem::Problem;
 use super::view::EventView;
 use crate::store::{Event, Feed, Gap};
-use crate::task::{HandlerName, StateName, TaskId};
+use crate::task::{HandlerName, Reach, StateName, TaskId};
 
 /// How long nothing is sent at most: proxies and clients take silence for a dead connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -33,11 +34,15 @@ const KNOWN: [&str; 4] = ["handler", "state", "id", "after"];
 
 pub(super) async fn events(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let params = Params::parse(uri.query(), &KNOWN)?;
-    let wanted = Wanted::parse(&params)?;
+    let mut wanted = Wanted::parse(&params)?;
+    wanted.handler.iter().try_for_each(|handler| caller.may_use(handler))?;
+    wanted.ids.iter().try_for_each(|id| caller.may_name(id))?;
+    wanted.reach = caller.limits().cloned().unwrap_or_default();
     let feed = api.recorder.events();
     let after = after(&params, &headers)?.unwrap_or_else(|| feed.seq());
     let about = [
@@ -46,7 +51,8 @@ pub(super) async fn events(
         // nginx collects an answer before it passes it on, unless it is told.
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
     ];
-    Ok((about, Body::from_stream(written(feed, wanted, after))).into_response())
+    let stands = move || caller.stands(&api);
+    Ok((about, Body::from_stream(written(feed, wanted, after, stands))).into_response())
 }
 
 /// Which events a reader wants; what is empty does not narrow it.
@@ -55,6 +61,7 @@ struct Wanted {
     handler: Option<HandlerName>,
     states: Vec<StateName>,
     ids: HashSet<TaskId>,
+    reach: Reach,
 }
 
 impl Wanted {
@@ -71,6 +78,7 @@ impl Wanted {
             handler: params.parsed("handler", "the name of a handler")?,
             states: states.collect::<Result<_, _>>()?,
             ids: ids.collect::<Result<_, _>>()?,
+            reach: Reach::default(),
         })
     }
 
@@ -78,6 +86,8 @@ impl Wanted {
         self.handler.as_ref().is_none_or(|handler| event.handler == *handler)
             && (self.states.is_empty() || self.states.contains(&event.state))
             && (self.ids.is_empty() || self.ids.contains(&event.id))
+            && self.reach.has_id(&event.id)
+            && self.reach.has_handler(&event.handler)
     }
 }
 
@@ -104,16 +114,18 @@ struct Reading {
     told: Option<u64>,
 }
 
-/// What the reader is sent, piece by piece, when it takes them. Ends when the store is closed.
+/// What the reader is sent, piece by piece, when it takes them. Ends when the store is closed, or when the reader may not
+/// read any more.
 fn written(
     feed: Feed,
     wanted: Wanted,
     after: u64,
+    stands: impl Fn() -> bool + Send + 'static,
 ) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
     let reading = Reading { feed, wanted, seq: after, told: None };
-    stream::unfold(reading, |mut reading| async move {
-        let piece = reading.next().await?;
-        Some((Ok(Bytes::from(piece)), reading))
+    stream::unfold((reading, stands), |(mut reading, stands)| async move {
+        let piece = reading.next().await.filter(|_| stands())?;
+        Some((Ok(Bytes::from(piece)), (reading, stands)))
     })
 }
 
@@ -197,7 +209,7 @@ mod tests {
     async fn silence_is_broken_every_fifteen_seconds_and_tells_how_far_the_reader_is() {
         let store = MemoryStore::new();
         let wanted = Wanted { states: vec![StateName::Failed], ..Wanted::default() };
-        let mut pieces = Box::pin(written(store.events(), wanted, 0));
+        let mut pieces = Box::pin(written(store.events(), wanted, 0, || true));
         let begun = Instant::now();
         assert_eq!(pieces.next().await.unwrap().unwrap(), ": events\nid: 0\n\n");
         assert_eq!(pieces.next().await.unwrap().unwrap(), ": still here\n\n");

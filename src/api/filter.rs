@@ -3,7 +3,7 @@
 use super::params::Params;
 use super::problem::Problem;
 use crate::store::Filter;
-use crate::task::{ErrorKind, StateName, TASK_ID_BYTES_MAX, TaskId};
+use crate::task::{ErrorKind, Reach, StateName, TASK_ID_BYTES_MAX, TaskId};
 
 /// What a filter is made of.
 pub(super) const NAMES: [&str; 7] =
@@ -21,6 +21,7 @@ pub(super) fn filter(params: &Params<'_>) -> Result<Filter, Problem> {
         in_doubt: params.parsed("in_doubt", "true or false")?,
         since: params.parsed("since", time)?,
         until: params.parsed("until", time)?,
+        reach: Reach::default(),
     })
 }
 

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::Api;
 use super::body;
+use super::caller::Caller;
 use super::params::{Params, Wait};
 use super::path::TaskPath;
 use super::problem::Problem;
@@ -35,6 +36,7 @@ pub(super) struct LaunchView<'a> {
 
 pub(super) async fn launch(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     TaskPath(id): TaskPath,
     request: extract::Request,
 ) -> Result<Response, Problem> {
@@ -42,14 +44,14 @@ pub(super) async fn launch(
     let params = Params::parse(parts.uri.query(), &["handler", "wait", "on_duplicate"])?;
     let wait = Wait::parse(&params, &parts.headers, api.wait_max)?;
     let duplicates = OnDuplicate::parse(&params)?;
-    let handler = Arc::clone(api.handler(params.one("handler")?)?);
+    let handler = api.handler(&caller, params.one("handler")?)?;
     let (key, if_match) = (key(&parts.headers)?, if_match(&parts.headers)?);
     let if_unknown = if_none_match(&parts.headers)?;
     let input = input(&parts, body, handler.input_bytes_max, api.body_timeout).await?;
 
     let request = Request { key, if_match, if_unknown, ..Request::new(handler.name.clone(), input) };
     let launch = api.recorder.launch_in_lane(id.clone(), request).await?;
-    api.answer_launch(&id, launch, wait, duplicates).await
+    api.answer_launch(&caller, &id, launch, wait, duplicates).await
 }
 
 /// What a launch that did not start is answered with.
@@ -112,11 +114,13 @@ impl Api {
     /// Waits if that is wanted, and says what a launch came to.
     pub(super) async fn answer_launch(
         &self,
+        caller: &Caller,
         id: &TaskId,
         mut launch: Launch,
         wait: Wait,
         duplicates: OnDuplicate,
     ) -> Result<Response, Problem> {
+        may_see(caller, &launch)?;
         if let Launch::Refused(refused) = &launch {
             let is_told = duplicates == OnDuplicate::Tell && duplicate_word(refused.reason).is_some();
             if !is_told {
@@ -125,32 +129,47 @@ impl Api {
         }
         if wait.patience.is_some() {
             launch = self.recorder.settled(launch, wait.patience).await?;
+            // While this waited, the id may have come to another handler.
+            may_see(caller, &launch)?;
         }
         let mut response = answer(id, &launch)?;
         response.headers_mut().extend(wait.applied());
         Ok(response)
     }
 
-    pub(super) fn handler(&self, name: Option<&str>) -> Result<&Arc<Handler>, Problem> {
-        match name {
-            Some(name) => self.handlers.get(name).ok_or_else(|| self.unknown_handler(name)),
-            None => self.handlers.default_handler().ok_or_else(|| {
-                let names = self.handler_names();
+    pub(super) fn handler(&self, caller: &Caller, name: Option<&str>) -> Result<Arc<Handler>, Problem> {
+        let live = self.live.load();
+        let handler = match name {
+            Some(name) => {
+                if let Ok(name) = name.parse() {
+                    caller.may_use(&name)?;
+                }
+                live.handlers.get(name).ok_or_else(|| self.unknown_handler(caller, name))?
+            }
+            None => live.handlers.default_handler().ok_or_else(|| {
+                let names = caller.names(&live.handlers);
                 let detail = format!(
                     "No handler is the default, so name one with ?handler=; configured are: {names}."
                 );
                 Problem::new(StatusCode::BAD_REQUEST, "handler-required", "A handler has to be named", detail)
-            }),
-        }
+            })?,
+        };
+        caller.may_use(&handler.name)?;
+        Ok(Arc::clone(handler))
     }
 
-    pub(super) fn unknown_handler(&self, name: &str) -> Problem {
-        let detail = format!("No handler is named {name:?}; configured are: {}.", self.handler_names());
+    pub(super) fn unknown_handler(&self, caller: &Caller, name: &str) -> Problem {
+        let names = caller.names(&self.live.load().handlers);
+        let detail = format!("No handler is named {name:?}; configured are: {names}.");
         Problem::new(StatusCode::NOT_FOUND, "unknown-handler", "The handler is unknown", detail)
     }
+}
 
-    fn handler_names(&self) -> String {
-        self.handlers.iter().map(|handler| handler.name.as_str()).collect::<Vec<_>>().join(", ")
+/// Refuses to tell of a task out of reach.
+pub(super) fn may_see(caller: &Caller, launch: &Launch) -> Result<(), Problem> {
+    match launch {
+        Launch::Started(task) | Launch::Refused(Refused { task: Some(task), .. }) => caller.may_see(task),
+        Launch::Refused(Refused { task: None, .. }) => Ok(()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `GET /tasks`: pages as JSON, or every match as a stream of JSON lines or of bare ids.
 
+use std::io;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -12,12 +13,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Api;
+use super::caller::Caller;
 use super::filter::filter;
 use super::params::Params;
 use super::problem::Problem;
 use super::view::{self, ListedView};
-use crate::recorder::Recorder;
-use crate::store::{Order, Page, Query, StoreError};
+use crate::store::{Order, Page, Query};
 use crate::task::{HandlerName, Task};
 
 const LIMIT_DEFAULT: usize = 100;
@@ -41,6 +42,7 @@ enum Format {
 
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -48,13 +50,13 @@ pub(super) async fn list(
     let format = Format::accepted(&headers)?;
     let limit = limit(&params, format)?;
     let order = order(&params)?;
-    let query =
-        Query { filter: filter(&params)?, order, after: cursor(&params, order)?, limit: LIMIT_DEFAULT };
+    let filter = caller.narrow(filter(&params)?)?;
+    let query = Query { filter, order, after: cursor(&params, order)?, limit: LIMIT_DEFAULT };
     if let Some(handler) = &query.filter.handler {
-        api.known(handler)?;
+        api.known(&caller, handler)?;
     }
     if format != Format::Json {
-        return Ok(streamed(api.recorder.clone(), query, limit, format));
+        return Ok(streamed(api, caller, query, limit, format));
     }
     let query = Query { limit: limit.unwrap_or(LIMIT_DEFAULT), ..query };
     let page = api.recorder.list(&query).await?;
@@ -63,10 +65,10 @@ pub(super) async fn list(
 
 impl Api {
     /// Refuses a name that is not configured and that no task has: an empty list would look as if all were well.
-    fn known(&self, handler: &HandlerName) -> Result<(), Problem> {
-        let is_known = self.handlers.get(handler.as_str()).is_some()
+    fn known(&self, caller: &Caller, handler: &HandlerName) -> Result<(), Problem> {
+        let is_known = self.live.load().handlers.get(handler.as_str()).is_some()
             || self.recorder.counts().by_handler.contains_key(handler);
-        if is_known { Ok(()) } else { Err(self.unknown_handler(handler.as_str())) }
+        if is_known { Ok(()) } else { Err(self.unknown_handler(caller, handler.as_str())) }
     }
 }
 
@@ -90,18 +92,29 @@ fn next_link(uri: &Uri, cursor: &str) -> String {
 }
 
 /// Reads page after page while the client takes them. Ends with what was there when it began, however busy it is.
-fn streamed(recorder: Recorder, mut query: Query, limit: Option<usize>, format: Format) -> Response {
+fn streamed(
+    api: Arc<Api>,
+    caller: Caller,
+    mut query: Query,
+    limit: Option<usize>,
+    format: Format,
+) -> Response {
     query.filter.until.get_or_insert_with(Timestamp::now);
     let left = limit.unwrap_or(usize::MAX);
-    let lines = stream::try_unfold(Some((recorder, query, left)), move |rest| async move {
-        let Some((recorder, mut query, left)) = rest else { return Ok::<_, StoreError>(None) };
+    let lines = stream::try_unfold(Some((api, caller, query, left)), move |rest| async move {
+        let Some((api, caller, mut query, left)) = rest else { return Ok::<_, io::Error>(None) };
+        if !caller.stands(&api) {
+            return Err(io::Error::other("the token is not valid any more"));
+        }
         query.limit = left.min(LIMIT_MAX);
         // The client sees only that the stream breaks off.
-        let page =
-            recorder.list(&query).await.inspect_err(|error| tracing::warn!(%error, "list broken off"))?;
+        let page = api.recorder.list(&query).await.map_err(|error| {
+            tracing::warn!(%error, "list broken off");
+            io::Error::other(error)
+        })?;
         let left = left - page.tasks.len();
         query.after = page.next;
-        let rest = page.next.filter(|_| left > 0).map(|_| (recorder, query, left));
+        let rest = page.next.filter(|_| left > 0).map(|_| (api, caller, query, left));
         Ok(Some((format.lines(&page.tasks), rest)))
     });
     let media_type = [(header::CONTENT_TYPE, format.media_type())];

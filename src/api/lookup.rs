@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::Api;
 use super::action::AbsentView;
 use super::body;
+use super::caller::Caller;
 use super::params::Params;
 use super::problem::Problem;
 use super::view::{self, StatusView};
@@ -44,6 +45,7 @@ pub(super) async fn lookup(
     request: extract::Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
+    let caller = Caller::of(&parts);
     Params::parse(parts.uri.query(), &[])?;
     let Wanted { ids } = body::json(body, api.body_timeout).await?;
     if ids.len() > IDS_MAX {
@@ -52,9 +54,11 @@ pub(super) async fn lookup(
     }
     let parsed = |text: &String| text.parse().map_err(|why| Problem::invalid_id(text, &why));
     let ids = ids.iter().map(parsed).collect::<Result<Vec<TaskId>, _>>()?;
+    ids.iter().try_for_each(|id| caller.may_name(id))?;
 
     let reads: Vec<_> = ids.iter().map(|id| api.recorder.status(id)).collect();
     let found: Vec<_> = stream::iter(reads).buffered(READ_AT_ONCE).try_collect().await?;
+    found.iter().flatten().try_for_each(|task| caller.may_see(task))?;
     let tasks = ids.iter().zip(&found).map(|(id, task)| match task {
         Some(task) => OneView::Known(StatusView::new(task)),
         None => OneView::Unknown(AbsentView::new(id)),

@@ -11,7 +11,7 @@ use crate::store::{Refused, StoreError};
 use crate::task::{InvalidName, Refusal, StateName, Task, TaskId};
 
 /// How long a client should wait before it tries again, in seconds.
-const RETRY_AFTER: &str = "1";
+const RETRY_AFTER: u32 = 1;
 
 /// An answer that is not a success.
 #[derive(Debug)]
@@ -22,10 +22,21 @@ pub struct Problem {
     detail: String,
     id: Option<TaskId>,
     state: Option<StateName>,
-    /// Whether the same request may succeed soon.
-    is_passing: bool,
+    /// After how many seconds the same request may succeed.
+    retry_after: Option<u32>,
+    /// Apart, because it is rare and a problem is passed around by value.
+    more: Option<Box<More>>,
     /// Whether the connection cannot be used any further.
     is_closing: bool,
+}
+
+/// What few problems have.
+#[derive(Debug, Default)]
+struct More {
+    /// Which token is wanted.
+    challenge: Option<HeaderValue>,
+    /// Each thing that is wrong, where they are several.
+    errors: Vec<String>,
 }
 
 /// A problem as JSON.
@@ -39,6 +50,8 @@ pub(super) struct ProblemView<'a> {
     id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    errors: &'a [String],
 }
 
 impl Problem {
@@ -50,7 +63,23 @@ impl Problem {
         detail: impl Into<String>,
     ) -> Self {
         let detail = detail.into();
-        Self { status, code, title, detail, id: None, state: None, is_passing: false, is_closing: false }
+        let (id, state, retry_after, more) = (None, None, None, None);
+        Self { status, code, title, detail, id, state, retry_after, more, is_closing: false }
+    }
+
+    /// With `WWW-Authenticate`.
+    pub(super) fn with_challenge(self, challenge: &str) -> Self {
+        let challenge = HeaderValue::from_str(challenge).ok();
+        Self { more: Some(Box::new(More { challenge, ..More::default() })), ..self }
+    }
+
+    /// With `Retry-After`, in seconds.
+    pub(super) fn with_retry_after(self, seconds: u32) -> Self {
+        Self { retry_after: Some(seconds), ..self }
+    }
+
+    pub(super) fn with_errors(self, errors: Vec<String>) -> Self {
+        Self { more: Some(Box::new(More { errors, ..More::default() })), ..self }
     }
 
     pub(super) fn with_task(mut self, task: &Task) -> Self {
@@ -159,13 +188,18 @@ impl Problem {
 
     /// 503: the same request may succeed soon.
     pub(super) fn unavailable(code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, title, detail);
-        Self { is_passing: true, ..problem }
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, title, detail).with_retry_after(RETRY_AFTER)
     }
 
     fn draining() -> Self {
         let detail = "The service is stopping and launches nothing any more; nothing was changed.";
         Self::unavailable("draining", "The service is stopping", detail)
+    }
+
+    /// The token of a request has expired, or was taken out of the config, while it was answered.
+    pub(super) fn token_over() -> Self {
+        let detail = "The token is not valid any more; nothing was changed.";
+        Self::new(StatusCode::UNAUTHORIZED, "invalid-token", "The token is not valid", detail)
     }
 
     /// The connection cannot be used any further.
@@ -206,7 +240,7 @@ impl From<LaunchError> for Problem {
                 let detail = "As many tasks wait for this handler as its queue takes; nothing was changed.";
                 let problem =
                     Self::new(StatusCode::TOO_MANY_REQUESTS, "queue-full", "The queue is full", detail);
-                Self { is_passing: true, ..problem }
+                problem.with_retry_after(RETRY_AFTER)
             }
             LaunchError::UnknownHandler => Self::new(
                 StatusCode::CONFLICT,
@@ -228,7 +262,7 @@ impl From<BulkError> for Problem {
                 let detail = "As many operations are running as are allowed; nothing was begun.";
                 let title = "Too many operations are running";
                 let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-operations", title, detail);
-                Self { is_passing: true, ..problem }
+                problem.with_retry_after(RETRY_AFTER)
             }
         }
     }
@@ -244,6 +278,7 @@ impl Problem {
             detail: &self.detail,
             id: self.id.as_ref().map(TaskId::as_str),
             state: self.state.map(StateName::as_str),
+            errors: self.more.as_ref().map(|more| more.errors.as_slice()).unwrap_or_default(),
         }
     }
 }
@@ -255,8 +290,11 @@ impl IntoResponse for Problem {
         let mut response = (self.status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if self.is_passing {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(challenge) = self.more.and_then(|more| more.challenge) {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         if self.is_closing {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 
 use super::Api;
+use super::caller::Caller;
 use super::params::Wait;
 use super::path::TaskPath;
 use super::problem::Problem;
@@ -15,32 +16,35 @@ use crate::task::{Output, Task, TaskId};
 
 pub(super) async fn status(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     TaskPath(id): TaskPath,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let (task, wait) = api.look_up(&id, &uri, &headers).await?;
+    let (task, wait) = api.look_up(&caller, &id, &uri, &headers).await?;
     Ok(view::of_task(StatusCode::OK, &StatusView::new(&task), &task, wait))
 }
 
 pub(super) async fn record(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     TaskPath(id): TaskPath,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let (task, wait) = api.look_up(&id, &uri, &headers).await?;
+    let (task, wait) = api.look_up(&caller, &id, &uri, &headers).await?;
     Ok(view::of_task(StatusCode::OK, &RecordView::new(&task), &task, wait))
 }
 
 /// The bytes as the handler gave them. They come from elsewhere, so a browser must not run them as a page of ours.
 pub(super) async fn result(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     TaskPath(id): TaskPath,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let (task, wait) = api.look_up(&id, &uri, &headers).await?;
+    let (task, wait) = api.look_up(&caller, &id, &uri, &headers).await?;
     let Some(output) = task.output() else {
         if task.details_dropped {
             let detail = format!("The details of {id} are not kept any more, its result among them.");
@@ -74,6 +78,7 @@ pub(super) async fn result(
 impl Api {
     async fn look_up(
         &self,
+        caller: &Caller,
         id: &TaskId,
         uri: &Uri,
         headers: &HeaderMap,
@@ -83,7 +88,9 @@ impl Api {
             None => self.recorder.status(id).await?,
             Some(patience) => self.recorder.wait(id, patience).await?,
         };
-        found.map(|task| (task, wait)).ok_or_else(|| Problem::not_found(id))
+        let task = found.ok_or_else(|| Problem::not_found(id))?;
+        caller.may_see(&task)?;
+        Ok((task, wait))
     }
 }
 

@@ -9,9 +9,11 @@ use axum::response::Response;
 use serde::Serialize;
 
 use super::Api;
+use super::caller::Caller;
 use super::problem::Problem;
 use super::view::{self, StatusView};
 use crate::handler::{Action, Handler};
+use crate::recorder::LaneCounts;
 use crate::store::{Health, StateCounts};
 
 #[derive(Serialize)]
@@ -41,7 +43,10 @@ struct NoticesView {
     given_up: u64,
 }
 
-pub(super) async fn stats(State(api): State<Arc<Api>>) -> Response {
+pub(super) async fn stats(State(api): State<Arc<Api>>, caller: Caller) -> Result<Response, Problem> {
+    caller
+        .may_do_all("the figures of the whole service; GET /tasks and GET /handlers show what is in reach")?;
+    let live = api.live.load();
     let counts = api.recorder.counts();
     let figures = api.recorder.figures();
     let body = StatsView {
@@ -51,7 +56,7 @@ pub(super) async fn stats(State(api): State<Arc<Api>>) -> Response {
             .iter()
             .map(|(name, one)| (name.as_str(), CountsView::new(*one)))
             .collect(),
-        queued: api
+        queued: live
             .handlers
             .iter()
             .filter_map(|one| api.recorder.lane_counts(&one.name))
@@ -67,7 +72,7 @@ pub(super) async fn stats(State(api): State<Arc<Api>>) -> Response {
             given_up: figures.notices_given_up,
         },
     };
-    view::json(StatusCode::OK, &body)
+    Ok(view::json(StatusCode::OK, &body))
 }
 
 impl CountsView {
@@ -94,6 +99,13 @@ struct HandlerView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     on_failure: Option<&'a str>,
     paused: bool,
+    /// None for those who may not see all of its tasks.
+    #[serde(flatten)]
+    counts: Option<LaneView>,
+}
+
+#[derive(Serialize)]
+struct LaneView {
     running: usize,
     queued: usize,
     backing_off: usize,
@@ -106,11 +118,13 @@ enum ActionView<'a> {
     Command { command: Vec<&'a str>, timeout_seconds: f64 },
 }
 
-pub(super) async fn handlers(State(api): State<Arc<Api>>) -> Response {
+pub(super) async fn handlers(State(api): State<Arc<Api>>, caller: Caller) -> Response {
+    let live = api.live.load();
     let lane = |handler: &Handler| api.recorder.lane_counts(&handler.name).unwrap_or_default();
-    let handlers = api
+    let handlers = live
         .handlers
         .iter()
+        .filter(|handler| caller.may_use(&handler.name).is_ok())
         .map(|handler| HandlerView {
             name: handler.name.as_str(),
             default: handler.is_default,
@@ -119,12 +133,16 @@ pub(super) async fn handlers(State(api): State<Arc<Api>>) -> Response {
             on_success: handler.on_success.as_ref().map(|webhook| webhook.settings().url.as_str()),
             on_failure: handler.on_failure.as_ref().map(|webhook| webhook.settings().url.as_str()),
             paused: lane(handler).is_paused,
-            running: lane(handler).running,
-            queued: lane(handler).queued,
-            backing_off: lane(handler).backing_off,
+            counts: caller.may_steer(&handler.name).is_ok().then(|| LaneView::new(lane(handler))),
         })
         .collect();
     view::json(StatusCode::OK, &HandlersView { handlers })
+}
+
+impl LaneView {
+    fn new(LaneCounts { running, queued, backing_off, .. }: LaneCounts) -> Self {
+        Self { running, queued, backing_off }
+    }
 }
 
 impl<'a> ActionView<'a> {

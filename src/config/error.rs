@@ -164,6 +164,32 @@ pub enum Fault {
         /// Which rule it breaks.
         why: crate::task::InvalidName,
     },
+    /// A token name that is not allowed.
+    #[error("`{name}` is no name for a token: {why}")]
+    TokenName {
+        /// As it was written.
+        name: String,
+        /// Which rule it breaks.
+        why: crate::task::InvalidName,
+    },
+    /// A token is limited to a handler that is not there.
+    #[error("no handler is called `{name}`; {hint}")]
+    NoHandler {
+        /// As it was written.
+        name: String,
+        /// What was meant, perhaps.
+        hint: Hint,
+    },
+    /// Other machines could do everything.
+    #[error(
+        "the service would listen on {listen}, where others than this machine reach it, and has no tokens; add a token \
+         (`task-recorder token new --name NAME --scopes read,launch` prints one), or say server.allow_anonymous = true \
+         (TASK_RECORDER_SERVER_ALLOW_ANONYMOUS=true) where everybody who reaches it may do everything"
+    )]
+    OpenToAll {
+        /// The address.
+        listen: std::net::SocketAddr,
+    },
     /// More than one handler is the default.
     #[error("`{second}` is marked default, and so is `{first}` at {first_place}; mark one of them")]
     TwoDefaults {

@@ -14,7 +14,7 @@ use crate::handler::template::Template;
 use crate::handler::webhook::is_reserved;
 
 /// What is printed in place of a secret.
-const MASK: &str = "***";
+pub(super) const MASK: &str = "***";
 
 /// A program and its arguments.
 pub(super) struct Argv;

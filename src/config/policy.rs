@@ -82,7 +82,7 @@ impl Kind for MaxInterval {
 }
 
 /// So many starts a second, minute or hour.
-struct StartsPerTime;
+pub(super) struct StartsPerTime;
 
 impl StartsPerTime {
     const UNITS: [(&str, Duration); 3] =

@@ -24,7 +24,7 @@ impl Recorder {
                 self.inner.endings.forget(task);
             }
         } else {
-            if let Some(lane) = self.lane(&task.handler).filter(|_| before.run == task.run) {
+            if let Some(lane) = self.inner.lane(&task.handler).filter(|_| before.run == task.run) {
                 lane.remove(before.entered);
             }
             self.inner.enqueue_notice(task);

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -52,8 +53,13 @@ pub struct LaneCounts {
 /// How late a start may be that still counts as in time. Timers are a millisecond late, at least.
 const MADE_UP_FOR: Duration = Duration::from_millis(10);
 
+/// How many tasks that wait for a handler that is gone are settled at once: enough for whole commits.
+const ABANDONED_AT_ONCE: usize = 256;
+
 pub(super) struct Lane {
-    pub(super) spec: LaneSpec,
+    pub(super) name: HandlerName,
+    /// None where the handler is gone from the config.
+    spec: ArcSwapOption<LaneSpec>,
     pub(super) notices: NoticeQueue,
     state: Mutex<State>,
     wake: Notify,
@@ -100,23 +106,52 @@ impl Place {
 /// What a lane has to do next.
 pub(super) enum Next {
     Start(Place, Claim),
+    /// The handler is gone, and these tasks wait for it.
+    Abandon(Vec<Claim>),
     /// Nothing before this moment, or before it is woken.
     Wait(Option<Instant>),
 }
 
 impl Lane {
     pub(super) fn new(spec: LaneSpec) -> Self {
-        Self { spec, notices: NoticeQueue::default(), state: Mutex::default(), wake: Notify::new() }
+        Self {
+            name: spec.handler.clone(),
+            spec: ArcSwapOption::from_pointee(spec),
+            notices: NoticeQueue::default(),
+            state: Mutex::default(),
+            wake: Notify::new(),
+        }
     }
 
-    /// A place for a launch; none when the queue is full.
+    /// What holds now; none where the handler is gone.
+    pub(super) fn spec(&self) -> Option<Arc<LaneSpec>> {
+        self.spec.load_full()
+    }
+
+    /// Lets another spec hold from now, or none.
+    pub(super) fn exchange(&self, spec: Option<Arc<LaneSpec>>) {
+        let mut state = self.state();
+        let rate = |spec: &Option<Arc<LaneSpec>>| spec.as_ref().and_then(|spec| spec.policy.rate);
+        if rate(&spec) != rate(&self.spec.load_full()) {
+            state.next_start = None;
+        }
+        // Within the lock: who looks at the state sees the spec that belongs to it.
+        self.spec.store(spec);
+        drop(state);
+        self.wake.notify_one();
+        self.notices.look_again();
+    }
+
+    /// A place for a launch; none when the queue is full, or the handler is gone.
     pub(super) fn reserve(self: &Arc<Self>) -> Option<Place> {
         let mut state = self.state();
-        if state.queue.is_empty() && state.may_start(&self.spec.policy) {
-            state.begin(&self.spec.policy);
+        let spec = self.spec.load();
+        let policy = &spec.as_ref()?.policy;
+        if state.queue.is_empty() && state.may_start(policy) {
+            state.begin(policy);
             return Some(Place { lane: Arc::clone(self), is_queued: false, is_used: false });
         }
-        let is_full = state.queue.len() + state.reserved >= self.spec.policy.queue_max;
+        let is_full = state.queue.len() + state.reserved >= policy.queue_max;
         (!is_full).then(|| self.queued(&mut state))
     }
 
@@ -170,7 +205,18 @@ impl Lane {
             let ((_, entered), claim) = entry.remove_entry();
             state.queue.insert(entered, claim);
         }
-        let policy = &self.spec.policy;
+        let spec = self.spec.load();
+        let Some(spec) = spec.as_ref() else {
+            let later =
+                std::mem::take(&mut state.later).into_iter().map(|((_, entered), claim)| (entered, claim));
+            state.queue.extend(later);
+            let waiting: Vec<_> = std::iter::from_fn(|| state.queue.pop_first())
+                .take(ABANDONED_AT_ONCE)
+                .map(|(_, claim)| claim)
+                .collect();
+            return if waiting.is_empty() { Next::Wait(None) } else { Next::Abandon(waiting) };
+        };
+        let policy = &spec.policy;
         if state.may_start(policy)
             && let Some((_, claim)) = state.queue.pop_first()
         {
@@ -228,8 +274,8 @@ impl Drop for Place {
             state.reserved -= usize::from(!self.is_used);
         } else {
             state.running -= 1;
-            if !self.is_used {
-                state.unbegin(&self.lane.spec.policy);
+            if let Some(spec) = self.lane.spec.load().as_ref().filter(|_| !self.is_used) {
+                state.unbegin(&spec.policy);
             }
             if !state.queue.is_empty() {
                 self.lane.wake.notify_one();

@@ -111,6 +111,11 @@ impl NoticeQueue {
         (entry.key().0 <= Instant::now()).then(|| entry.remove())
     }
 
+    /// Wakes who tells: what is told, and to whom, may have changed.
+    pub(super) fn look_again(&self) {
+        self.wake.notify_one();
+    }
+
     fn next_due(&self) -> Option<Instant> {
         self.state().by_due.keys().next().map(|(due, _)| *due)
     }
@@ -131,16 +136,15 @@ impl NoticeQueue {
 
 /// Tells what is due, until the recorder stops. What is under way then is cut off, and told again after the next start.
 pub(super) async fn deliver(inner: Arc<Inner>, lane: Arc<Lane>) {
-    let (spec, queue) = (&lane.spec.notices, &lane.notices);
-    if spec.on_success.is_none() && spec.on_failure.is_none() {
-        return;
-    }
+    let queue = &lane.notices;
     let mut under_way = FuturesUnordered::new();
     loop {
+        // As it is now. Where the handler is gone, nobody wants to be told any more.
+        let spec = lane.spec().map(|spec| spec.notices.clone()).unwrap_or_default();
         while under_way.len() < spec.concurrency
             && let Some(notice) = queue.take()
         {
-            under_way.push(inner.tell(spec, notice));
+            under_way.push(inner.tell(spec.clone(), notice));
         }
         let next_due = queue.next_due().filter(|_| under_way.len() < spec.concurrency);
         let due = async {
@@ -164,13 +168,14 @@ pub(super) async fn deliver(inner: Arc<Inner>, lane: Arc<Lane>) {
 impl Inner {
     /// Whether somebody is to be told of such an outcome.
     pub(super) fn wants_notice(&self, handler: &HandlerName, is_failure: bool) -> bool {
-        self.lanes.get(handler).is_some_and(|lane| lane.spec.notices.of(is_failure).is_some())
+        let spec = self.lane(handler).and_then(|lane| lane.spec());
+        spec.is_some_and(|spec| spec.notices.of(is_failure).is_some())
     }
 
     /// Takes in a record that was just settled.
     pub(super) fn enqueue_notice(&self, task: &Task) {
         if task.notice_due
-            && let Some(lane) = self.lanes.get(&task.handler)
+            && let Some(lane) = self.lane(&task.handler)
         {
             lane.notices.add(task);
         }
@@ -210,7 +215,7 @@ impl Inner {
     }
 
     /// One attempt. Returns what is left to do, and after which pause.
-    async fn tell(&self, spec: &NoticeSpec, mut notice: Notice) -> Option<(Notice, Duration)> {
+    async fn tell(&self, spec: NoticeSpec, mut notice: Notice) -> Option<(Notice, Duration)> {
         if !notice.is_over {
             let task = match self.store.get(&notice.id).await {
                 Ok(Some(task)) if task.run == notice.run && task.notice_due => task,

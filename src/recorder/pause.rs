@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Recorder;
-use crate::store::StoreError;
+use crate::store::{Store, StoreError};
 use crate::task::HandlerName;
 
 /// Under which keys the store notes who is paused; the rest is the name of the handler.
@@ -16,13 +16,13 @@ impl Recorder {
     /// # Errors
     /// [`StoreError`]; nothing has changed then.
     pub async fn pause(&self, handler: &HandlerName, is_paused: bool) -> Result<bool, StoreError> {
-        let Some(lane) = self.lane(handler).map(Arc::clone) else { return Ok(false) };
+        let Some((lane, _)) = self.lane(handler) else { return Ok(false) };
         let inner = Arc::clone(&self.inner);
         // By itself, so that a caller who goes away leaves no note that the lane does not follow.
         let done = self.inner.runs.spawn(async move {
             // One at a time, so that the last note and the lane say the same.
             let _turn = inner.pausing.lock().await;
-            let key = format!("{NOTED_UNDER}{}", lane.spec.handler);
+            let key = format!("{NOTED_UNDER}{}", lane.name);
             inner.store.put_note(&key, is_paused.then(Vec::new)).await?;
             lane.pause(is_paused);
             Ok(true)
@@ -32,13 +32,20 @@ impl Recorder {
 
     /// Pauses what was paused when the last process ended.
     pub(super) async fn restore_pauses(&self) -> Result<(), StoreError> {
-        for (key, _) in self.inner.store.notes(NOTED_UNDER).await? {
-            let name = key.strip_prefix(NOTED_UNDER).and_then(|name| name.parse().ok());
-            if let Some(lane) = name.and_then(|name| self.lane(&name)) {
-                lane.pause(true);
-                tracing::warn!(handler = %lane.spec.handler, "is paused, as it was before");
-            }
+        let paused = noted_paused(&self.inner.store).await?;
+        for lane in self.inner.lanes.load().values().filter(|lane| is_noted_paused(&paused, &lane.name)) {
+            lane.pause(true);
+            tracing::warn!(handler = %lane.name, "is paused, as it was before");
         }
         Ok(())
     }
+}
+
+/// The notes about who is paused.
+pub(super) async fn noted_paused(store: &Arc<dyn Store>) -> Result<Vec<String>, StoreError> {
+    Ok(store.notes(NOTED_UNDER).await?.into_iter().map(|(key, _)| key).collect())
+}
+
+pub(super) fn is_noted_paused(notes: &[String], handler: &HandlerName) -> bool {
+    notes.iter().any(|key| key.strip_prefix(NOTED_UNDER) == Some(handler.as_str()))
 }

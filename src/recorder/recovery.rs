@@ -43,8 +43,8 @@ impl Recorder {
         for claim in found.claims {
             let task = claim.task();
             match (self.lane(&task.handler), task.phase()) {
-                (Some(lane), Some(Phase::Queued)) => lane.enqueue(claim),
-                (Some(lane), Some(Phase::BackingOff { next_attempt_at })) => {
+                (Some((lane, _)), Some(Phase::Queued)) => lane.enqueue(claim),
+                (Some((lane, _)), Some(Phase::BackingOff { next_attempt_at })) => {
                     let left = Duration::try_from(next_attempt_at.duration_since(Timestamp::now()));
                     lane.back_off(claim, Instant::now() + left.unwrap_or_default());
                 }
@@ -118,14 +118,15 @@ impl Recorder {
             }
             sleep(BUSY_PAUSE).await;
         };
-        let is_again = |lane: &&Arc<Lane>| lane.spec.policy.on_crash == OnCrash::Retry;
-        let lane = self.lane(&task.handler).filter(is_again).filter(|_| task.phase() == Some(Phase::Running));
+        let lane = self.lane(&task.handler).filter(|(_, spec)| {
+            spec.policy.on_crash == OnCrash::Retry && task.phase() == Some(Phase::Running)
+        });
         // What is launched again has not come to its end; the launch drops the notice.
         if let Moved::Done(task) = settled
             && lane.is_none()
         {
             self.inner.enqueue_notice(&task);
         }
-        Ok(lane.map(|lane| (Arc::clone(lane), task.id.clone())))
+        Ok(lane.map(|(lane, _)| (lane, task.id.clone())))
     }
 }

@@ -12,10 +12,13 @@ use crate::task::{Change, ErrorKind, Failure, Outcome, Task};
 
 /// Runs the action until it succeeds or may not be tried again. `task` is as [`Change::BeginRevoke`] left it.
 pub(super) async fn revoke(inner: Arc<Inner>, lane: Arc<Lane>, undo: Work, task: Arc<Task>) {
-    let retry = &lane.spec.policy.retry;
     let mut attempt = 1;
+    let mut undo = undo;
     let result = loop {
         let outcome = once(&inner, &undo, &task, attempt).await;
+        // As it is now: the next attempt is what a reload has made of it, and there is none where that took it away.
+        let Some(spec) = lane.spec() else { break outcome.result };
+        let retry = &spec.policy.retry;
         let is_last = attempt >= retry.attempts || !outcome.may_be_retried(retry.in_doubt);
         if is_last || inner.draining.is_cancelled() {
             break outcome.result;
@@ -26,6 +29,10 @@ pub(super) async fn revoke(inner: Arc<Inner>, lane: Arc<Lane>, undo: Work, task:
             () = inner.draining.cancelled() => break outcome.result,
         }
         attempt += 1;
+        match lane.spec().and_then(|spec| spec.undo.clone()) {
+            Some(now) => undo = now,
+            None => break outcome.result,
+        }
     };
     let change = Change::EndRevoke { revision: task.revision, result };
     inner.persist(&task.id, task.run, Write::Change(change)).await;

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -71,6 +72,10 @@ pub(super) async fn dispatch(inner: Arc<Inner>, lane: Arc<Lane>) {
                 inner.runs.spawn(begin(Arc::clone(&inner), Arc::clone(&lane), place, claim));
                 continue;
             }
+            Next::Abandon(claims) => {
+                join_all(claims.into_iter().map(|claim| inner.abandon(claim))).await;
+                continue;
+            }
             Next::Wait(until) => until,
         };
         let due = async {
@@ -99,16 +104,17 @@ async fn begin(inner: Arc<Inner>, lane: Arc<Lane>, _place: Place, claim: Claim) 
 }
 
 async fn attempt_in_lane(inner: &Arc<Inner>, lane: &Arc<Lane>, claim: Claim, task: Arc<Task>) {
-    let work = &lane.spec.work;
-    let (attempt, output, retry) =
-        inner.attempt(&task, |task, number, ending| work(task, number, ending)).await;
-    let policy = &lane.spec.policy.retry;
-    let pause = match retry {
-        Retry::Possible { asked, is_in_doubt } if attempt.attempt < policy.attempts => {
+    // Both as they are at that moment: a reload may come in between, and may take the handler away.
+    let Some(spec) = lane.spec() else { return inner.abandon(claim).await };
+    let work = |task, number, ending| (spec.work)(task, number, ending);
+    let (attempt, output, retry) = inner.attempt(&task, work).await;
+    let spec = lane.spec();
+    let pause = match (retry, spec.as_ref().map(|spec| &spec.policy.retry)) {
+        (Retry::Possible { asked, is_in_doubt }, Some(policy)) if attempt.attempt < policy.attempts => {
             let is_allowed = policy.in_doubt || !is_in_doubt;
             is_allowed.then(|| policy.pause(attempt.attempt, asked, fastrand::f64()))
         }
-        Retry::Possible { .. } | Retry::Never => None,
+        (Retry::Possible { .. } | Retry::Never, _) => None,
     };
     let Some(pause) = pause else { return inner.settle(claim, attempt, output).await };
 

@@ -17,7 +17,10 @@ mod archive;
 mod archiver;
 mod checkpoint;
 mod folder;
+mod ids;
+mod index;
 mod journal;
+mod kept;
 mod reader;
 mod recovery;
 mod row;
@@ -42,7 +45,7 @@ use super::{Counts, Health, Moved, Note, Page, Query, Recovered, Refused, Store,
 use crate::task::{Change, State, Task, TaskId};
 
 /// The format of both files, in SQLite's `user_version`.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 /// The limits of an [`EmbeddedStore`].
 #[derive(Debug, Clone)]
@@ -151,9 +154,9 @@ impl EmbeddedStore {
         let (journal, archive) = (folder.journal()?, folder.archive()?);
         let table = Arc::new(Table::new(options.events_kept));
         let failed = |source| OpenError::Database { path: path.to_owned(), source };
-        let lookup = folder.reader().map_err(failed)?;
-        let recovered = recovery::replay(&journal, &lookup, &table).map_err(failed)?;
-        let readers = Readers::start(&folder).map_err(failed)?;
+        let lookup = folder.reader(&archive.ids).map_err(failed)?;
+        let recovered = recovery::replay(&journal, &lookup, &table).map_err(|error| folder.failed(error))?;
+        let readers = Readers::start(&folder, &archive.ids).map_err(failed)?;
 
         let health = Arc::new(watch::Sender::new(Health::Writable));
         let (requests, queue) = mpsc::sync_channel(options.queue_max);
@@ -246,8 +249,8 @@ impl Store for EmbeddedStore {
         let task = match self.table.get(id) {
             Some(task) => Some(task),
             None => {
-                let id = id.clone();
-                self.readers.read(move |archive| archive.get(&id)).await?.map(Arc::new)
+                let (table, id) = (Arc::clone(&self.table), id.clone());
+                self.readers.read(move |archive| reader::find(&table, archive, &id)).await?
             }
         };
         Ok(task.filter(|task| task.state != State::Absent))

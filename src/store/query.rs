@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::task::{ErrorKind, HandlerName, StateName, Task};
+use crate::task::{ErrorKind, HandlerName, Reach, StateName, Task};
 
 /// What a task has to be to be listed; every field that is set narrows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,9 @@ pub struct Filter {
     pub since: Option<Timestamp>,
     /// In its state since before this moment.
     pub until: Option<Timestamp>,
+    /// Within the reach of whoever asks.
+    #[serde(default, skip_serializing_if = "Reach::is_everything")]
+    pub reach: Reach,
 }
 
 /// One page of a list.
@@ -70,6 +73,7 @@ impl Filter {
             && self.in_doubt.is_none_or(|doubt| failure.is_some_and(|failure| failure.in_doubt == doubt))
             && self.since.is_none_or(|since| task.since >= since)
             && self.until.is_none_or(|until| task.since < until)
+            && self.reach.has(task)
     }
 
     /// Whether tasks of this state can be in the list.

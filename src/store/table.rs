@@ -5,22 +5,26 @@
 //!
 //! Invariant: `records` and `order` hold the same tasks whenever `order` is not held for writing.
 
-use std::collections::{BTreeMap, HashMap};
-use std::ops::Bound;
+mod ordered;
+
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use foldhash::fast::RandomState;
+
+pub(super) use self::ordered::EXAMINED_MAX;
+use self::ordered::Ordered;
 
 use super::feed::Feeder;
 use super::{Counts, Moved, Order, Page, Query, Refused, StateCounts, stamp};
 use crate::task::{Change, HandlerName, StateName, Task, TaskId};
 
-/// The most tasks that one page looks at; a filter that matches little gives short pages instead of long waits.
-pub(super) const EXAMINED_MAX: usize = 10_000;
-
-const STATES: [StateName; 4] = [StateName::Working, StateName::Success, StateName::Failed, StateName::Absent];
+/// Tasks that leave memory before others get a turn.
+const EVICTED_AT_ONCE: usize = 250;
 
 #[derive(Debug)]
 pub(super) struct Table {
-    records: scc::HashMap<TaskId, Arc<Task>>,
+    records: scc::HashMap<TaskId, Arc<Task>, RandomState>,
     order: RwLock<Ordered>,
     /// Held while tasks leave memory, and shared by who reads the archive for a page.
     evictions: RwLock<()>,
@@ -28,22 +32,14 @@ pub(super) struct Table {
     pub(super) feeder: Feeder,
 }
 
-#[derive(Debug, Default)]
-struct Ordered {
-    working: BTreeMap<u64, Arc<Task>>,
-    success: BTreeMap<u64, Arc<Task>>,
-    failed: BTreeMap<u64, Arc<Task>>,
-    absent: BTreeMap<u64, Arc<Task>>,
-    /// Of all tasks, also of those that are not in memory.
-    counts: HashMap<HandlerName, StateCounts>,
-    /// The number of the last change.
-    seq: u64,
-    /// Every settled task up to here is in the archive, and not here.
-    archived_to: u64,
-    /// How many tasks are at rest and may go to an archive.
-    at_rest: usize,
-    /// Bytes of their inputs and outputs.
-    bytes_at_rest: usize,
+/// Tasks in memory that are settled, and of which nothing is under way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AtRest {
+    pub(super) tasks: usize,
+    /// Of their inputs and outputs.
+    pub(super) bytes: usize,
+    /// How many of them came back from the archive, because something of them has changed.
+    pub(super) returned: usize,
 }
 
 /// A change that has happened.
@@ -52,6 +48,16 @@ pub(super) struct Move {
     /// The record before, in memory or not; none for an id that was never seen.
     pub(super) previous: Option<Arc<Task>>,
     pub(super) next: Arc<Task>,
+}
+
+impl Move {
+    /// Whether it drops bytes of input and output, or attempts.
+    pub(super) fn has_dropped_bytes(&self) -> bool {
+        self.previous.as_ref().is_some_and(|previous| {
+            let are_details = self.next.details_dropped && !previous.details_dropped;
+            are_details || previous.payload_bytes() > 0 && self.next.payload_bytes() == 0
+        })
+    }
 }
 
 /// A part of the list that is not in memory.
@@ -124,7 +130,7 @@ impl Table {
     pub(super) fn start_from(&self, counts: HashMap<HandlerName, StateCounts>, archived_to: u64) {
         let mut order = self.write();
         order.counts = counts;
-        order.archived_to = archived_to;
+        order.set_archived_to(archived_to);
     }
 
     fn replace(&self, order: &mut Ordered, Move { previous, next }: &Move) {
@@ -139,10 +145,10 @@ impl Table {
         order.put(Arc::clone(next));
     }
 
-    /// How many tasks in memory are at rest and may go to an archive, and the bytes they hold.
-    pub(super) fn at_rest(&self) -> (usize, usize) {
+    /// What is in memory and may go to an archive.
+    pub(super) fn at_rest(&self) -> AtRest {
         let order = self.read();
-        (order.at_rest, order.bytes_at_rest)
+        AtRest { tasks: order.at_rest, bytes: order.bytes_at_rest, returned: order.returned }
     }
 
     /// The tasks at rest that have been settled for longest, oldest first, and the number of the last change so far.
@@ -158,17 +164,27 @@ impl Table {
         (order.oldest_at_rest(order.archived_to, max), order.seq)
     }
 
-    /// Lets go of settled tasks that the archive holds now, except those that have moved on since.
-    pub(super) fn evict(&self, archived: &[Arc<Task>], archived_to: u64) {
+    /// Lets go of settled tasks that the archive holds now, oldest first, except those that have moved on since.
+    pub(super) fn evict(&self, archived: &[Arc<Task>]) {
         let _no_page_is_read = self.evictions.write().unwrap_or_else(PoisonError::into_inner);
-        let mut order = self.write();
-        for task in archived {
-            let is_same = |now: &mut Arc<Task>| Arc::ptr_eq(now, task);
-            if self.records.remove_if_sync(&task.id, is_same).is_some() {
-                order.take(task);
+        // In parts, so that nobody waits long for `order`.
+        for part in archived.chunks(EVICTED_AT_ONCE) {
+            let mut order = self.write();
+            for task in part {
+                let is_same = |now: &mut Arc<Task>| Arc::ptr_eq(now, task);
+                if self.records.remove_if_sync(&task.id, is_same).is_some() {
+                    order.take(task);
+                }
+            }
+            if let Some(last) = part.last() {
+                order.set_archived_to(last.entered);
             }
         }
-        order.archived_to = order.archived_to.max(archived_to);
+    }
+
+    /// Every settled task up to here is in the archive, but for those that are not at rest.
+    pub(super) fn archived_to(&self) -> u64 {
+        self.read().archived_to
     }
 
     /// Every task that is working.
@@ -249,122 +265,5 @@ impl Table {
 
     fn write(&self) -> RwLockWriteGuard<'_, Ordered> {
         self.order.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Ordered {
-    fn of(&self, state: StateName) -> &BTreeMap<u64, Arc<Task>> {
-        match state {
-            StateName::Working => &self.working,
-            StateName::Success => &self.success,
-            StateName::Failed => &self.failed,
-            StateName::Absent => &self.absent,
-        }
-    }
-
-    fn of_mut(&mut self, state: StateName) -> &mut BTreeMap<u64, Arc<Task>> {
-        match state {
-            StateName::Working => &mut self.working,
-            StateName::Success => &mut self.success,
-            StateName::Failed => &mut self.failed,
-            StateName::Absent => &mut self.absent,
-        }
-    }
-
-    fn oldest_at_rest(&self, up_to: u64, max: usize) -> Vec<Arc<Task>> {
-        let states = [&self.success, &self.failed, &self.absent];
-        let at_rest = |task: &&Arc<Task>| task.is_at_rest();
-        let oldest = states
-            .into_iter()
-            .flat_map(|tasks| tasks.range(..=up_to).map(|(_, task)| task).filter(at_rest).take(max));
-        let mut oldest: Vec<_> = oldest.map(Arc::clone).collect();
-        oldest.sort_unstable_by_key(|task| task.entered);
-        oldest.truncate(max);
-        oldest
-    }
-
-    fn put(&mut self, task: Arc<Task>) {
-        if task.is_at_rest() {
-            self.at_rest += 1;
-            self.bytes_at_rest += task.payload_bytes();
-        }
-        self.of_mut(task.state_name()).insert(task.entered, task);
-    }
-
-    fn take(&mut self, task: &Task) {
-        if task.is_at_rest() {
-            self.at_rest -= 1;
-            self.bytes_at_rest -= task.payload_bytes();
-        }
-        self.of_mut(task.state_name()).remove(&task.entered);
-    }
-
-    fn count(&mut self, task: &Task, change: impl FnOnce(u64) -> u64) {
-        let counts = match self.counts.get_mut(&task.handler) {
-            Some(counts) => counts,
-            None => self.counts.entry(task.handler.clone()).or_default(),
-        };
-        if let Some(count) = counts.of(task.state_name()) {
-            *count = change(*count);
-        }
-    }
-
-    /// Merges what is in memory with `cold`, both in the order of the query, up to the place where `cold` was cut.
-    fn merged(&self, query: &Query, cold: Vec<Arc<Task>>, cut_at: Option<u64>) -> Page {
-        let is_within = |place: u64| cut_at.is_none_or(|cut| !query.order.is_before(cut, place));
-        let mut heads: Vec<_> = STATES
-            .into_iter()
-            .filter(|state| query.filter.admits(*state))
-            .map(|state| walk(self.of(state), query).peekable())
-            .collect();
-        let mut cold = cold.into_iter().peekable();
-        let mut page = Page::default();
-        let mut last = None;
-        for _ in 0..EXAMINED_MAX {
-            if page.tasks.len() == query.limit {
-                break;
-            }
-            let hot = heads
-                .iter_mut()
-                .filter_map(|head| head.peek().map(|(place, _)| **place).map(|place| (place, head)))
-                .reduce(|a, b| if query.order.is_before(b.0, a.0) { b } else { a })
-                .filter(|(place, _)| is_within(*place));
-            let next = match (hot, cold.peek()) {
-                (Some((place, _)), Some(task)) if query.order.is_before(task.entered, place) => cold.next(),
-                (Some((_, head)), _) => head.next().map(|(_, task)| Arc::clone(task)),
-                (None, Some(_)) => cold.next(),
-                (None, None) => {
-                    page.next = cut_at;
-                    return page;
-                }
-            };
-            let Some(task) = next else { break };
-            last = Some(task.entered);
-            if query.filter.matches(&task) {
-                page.tasks.push(task);
-            }
-        }
-        let is_more =
-            cold.peek().is_some() || cut_at.is_some() || heads.iter_mut().any(|h| h.peek().is_some());
-        page.next = if is_more { last.or(query.after) } else { None };
-        page
-    }
-}
-
-/// The tasks of one state behind the query's cursor, in its order.
-fn walk<'a>(
-    tasks: &'a BTreeMap<u64, Arc<Task>>,
-    query: &Query,
-) -> Box<dyn Iterator<Item = (&'a u64, &'a Arc<Task>)> + 'a> {
-    let after = query.after;
-    match query.order {
-        Order::Ascending => {
-            let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-            Box::new(tasks.range((start, Bound::Unbounded)))
-        }
-        Order::Descending => {
-            let end = after.map_or(Bound::Unbounded, Bound::Excluded);
-            Box::new(tasks.range((Bound::Unbounded, end)).rev())
-        }
     }
 }

@@ -243,7 +243,7 @@ impl Task {
     fn backed_off(&self, attempt: Attempt, next_attempt_at: Timestamp) -> Result<Self, Refusal> {
         match self.state {
             State::Working { phase: Phase::Running, attempt: number } => {
-                let phase = Phase::BackingOff { next_attempt_at };
+                let phase = Phase::BackingOff { next_attempt_at: in_microseconds(next_attempt_at) };
                 let task = self.within(State::Working { phase, attempt: number + 1 });
                 Ok(Self { attempts: self.attempts_with(attempt), ..task })
             }
@@ -341,8 +341,15 @@ impl Task {
         Self { state, revision: self.revision + 1, ..self.clone() }
     }
 
+    /// Times have the microseconds that rows and answers have: a record says the same from memory and from disk.
     fn attempts_with(&self, attempt: Attempt) -> Vec<Attempt> {
+        let (started, ended) = (in_microseconds(attempt.started), in_microseconds(attempt.ended));
+        let attempt = Attempt { started, ended, ..attempt };
         let excess = (self.attempts.len() + 1).saturating_sub(ATTEMPTS_KEPT);
         self.attempts.iter().skip(excess).cloned().chain([attempt]).collect()
     }
+}
+
+fn in_microseconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time)
 }

@@ -216,7 +216,8 @@ fn what_keeps_the_service_from_starting_is_told_once_with_a_code_of_its_own() {
     let (code, said) = refused(&mut service(&data, &at));
     assert_eq!(code, 3, "{said}");
     assert!(said.contains(&at) && said.contains("stop what uses it"), "{said}");
-    let (code, said) = refused(&mut service(&data, "192.0.2.1:80"));
+    let open = Written::new("[server]\nallow_anonymous = true");
+    let (code, said) = refused(service(&data, "192.0.2.1:80").arg("--config").arg(open.path()));
     assert_eq!(code, 3, "{said}");
     assert!(said.contains("192.0.2.1:80") && !said.contains("stop what uses it"), "{said}");
     assert!(!data.exists(), "a port that cannot be had leaves the data alone");

@@ -10,7 +10,7 @@ use regex::bytes::Regex;
 use task_recorder::config::{Config, ConfigError, Flags, LogFormat, StorePath, known_keys};
 use task_recorder::handler::Action;
 use task_recorder::handler::template::Template;
-use task_recorder::task::Retention;
+use task_recorder::task::{Rate, Retention};
 use tracing::level_filters::LevelFilter;
 
 const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/task-recorder.toml");
@@ -88,6 +88,8 @@ fn an_empty_file_gives_the_defaults_and_no_handlers() {
     assert_eq!(config.store.batch_max, 1024);
     assert_eq!(config.store.queue_max, 65_536);
     assert_eq!(config.store.events_kept, 10_000);
+    assert!(!config.server.allow_anonymous && config.server.hosts.is_empty() && config.tokens.is_empty());
+    assert_eq!(config.server.auth_failures, Rate { starts: 10, per: Duration::from_mins(1) });
     assert_eq!(config.retention, Retention::default());
     assert!(config.retention.is_off());
     assert_eq!(config.log.format, LogFormat::Auto);
@@ -118,6 +120,8 @@ fn the_shipped_file_gives_exactly_the_defaults() {
          [handlers.echo.on_failure]\nurl = \"https://shop.example/reports/{id}/failed\"\n\
          [handlers.charge]\ntype = \"webhook\"\nurl = \"https://pay.example/charges/{id}\"\n\
          [handlers.charge.revoke]\nurl = \"https://pay.example/charges/{id}/refund\"\n\
+         [tokens.ci]\nscopes = [\"read\", \"launch\"]\n\
+         hash = \"sha256:0000000000000000000000000000000000000000000000000000000000000000\"\n\
          [handlers.charge.on_success]\nurl = \"https://shop.example/charges/{id}\"\n\
          [handlers.charge.on_failure]\nurl = \"https://shop.example/charges/{id}/failed\"",
     );
@@ -154,6 +158,9 @@ fn every_key_can_be_set() {
         body_timeout = "250ms"
         wait_max = "24h"
         grace = "1ms"
+        allow_anonymous = true
+        hosts = ["Recorder.internal", "[fd00::1]"]
+        auth_failures = "5/s"
         [store]
         path = "memory"
         hot_tasks = 1
@@ -193,6 +200,9 @@ fn every_key_can_be_set() {
     assert_eq!(config.server.header_timeout, Duration::from_secs(90));
     assert_eq!(config.server.body_timeout, Duration::from_millis(250));
     assert_eq!(config.server.wait_max, Duration::from_hours(24));
+    assert!(config.server.allow_anonymous);
+    assert_eq!(config.server.hosts, ["recorder.internal", "[fd00::1]"]);
+    assert_eq!(config.server.auth_failures, Rate { starts: 5, per: Duration::from_secs(1) });
     assert_eq!(config.store.path, StorePath::Memory);
     assert_eq!(config.store.hot_bytes, 1 << 30);
     let hours = |hours| Some(Duration::from_hours(hours));
@@ -261,6 +271,8 @@ fn every_scalar_key_has_a_variable() {
             ("TASK_RECORDER_SERVER_LISTEN", "127.0.0.1:4"),
             ("TASK_RECORDER_SERVER_CONNECTIONS_MAX", "5"),
             ("TASK_RECORDER_SERVER_BODY_TIMEOUT", "6s"),
+            ("TASK_RECORDER_SERVER_ALLOW_ANONYMOUS", "true"),
+            ("TASK_RECORDER_SERVER_HOSTS", "one.example, two.example"),
             ("TASK_RECORDER_STORE_PATH", "seven"),
             ("TASK_RECORDER_STORE_HOT_BYTES", "8MiB"),
             ("TASK_RECORDER_RETENTION_DETAILS", "9d"),
@@ -272,6 +284,8 @@ fn every_scalar_key_has_a_variable() {
     assert_eq!(config.server.listen, address("127.0.0.1:4"));
     assert_eq!(config.server.connections_max, 5);
     assert_eq!(config.server.body_timeout, Duration::from_secs(6));
+    assert!(config.server.allow_anonymous);
+    assert_eq!(config.server.hosts, ["one.example", "two.example"]);
     assert_eq!(config.store.path, StorePath::Folder("seven".into()));
     assert_eq!(config.store.hot_bytes, 8 << 20);
     assert_eq!(config.retention.details, Some(Duration::from_hours(9 * 24)));

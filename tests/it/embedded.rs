@@ -145,12 +145,11 @@ async fn the_journal_holds_only_what_is_hot() {
         }
         let working = claim(&*store, &id("working"), launch("in")).await;
         store.at_rest().await;
-        store.close().await;
         let journal = open_to_read(&store.path().join("journal.db"));
-        let rows = number(&journal, "SELECT count(*) FROM journal");
+        let rows = || number(&journal, "SELECT count(*) FROM changes");
         // Two rows for each settled task that is hot, one for the working one; a batch may be due.
         let most = 2 * (hot_tasks + (hot_tasks / 8).max(1)) + 1;
-        assert!((1..=most).contains(&rows), "{rows} rows with {hot_tasks} hot tasks");
+        until("the journal has let go of what is archived", || (1..=most).contains(&rows())).await;
         let archive = open_to_read(&store.path().join("archive.db"));
         let archived = number(&archive, "SELECT count(*) FROM tasks");
         assert!(archived >= 300 - hot_tasks - hot_tasks / 8, "{archived} archived");
@@ -163,20 +162,23 @@ async fn any_sqlite_tool_reads_the_files() {
     let store = Kind::Tiny(0).open();
     let settled = run(&*store, &id("settled"), failure(ErrorKind::Timeout)).await;
     let working = claim(&*store, &id("working"), launch("hello")).await;
-    store.at_rest().await;
+    let journal = open_to_read(&store.path().join("journal.db"));
+    until("only the working one is in the journal", || number(&journal, "SELECT count(*) FROM changes") == 1)
+        .await;
+    drop(journal);
     // While it is open, and afterwards.
     for is_closed in [false, true] {
         if is_closed {
             store.close().await;
         }
         for (file, table, task) in
-            [("archive.db", "tasks", &settled), ("journal.db", "journal", working.task())]
+            [("archive.db", "tasks", &settled), ("journal.db", "changes", working.task())]
         {
             let database = open_to_read(&store.path().join(file));
             let check: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
             assert_eq!(check, "ok", "{file}");
             assert_eq!(number(&database, "PRAGMA application_id"), 0x7461_736b, "{file}");
-            assert_eq!(number(&database, "PRAGMA user_version"), 1, "{file}");
+            assert_eq!(number(&database, "PRAGMA user_version"), 2, "{file}");
             assert_eq!(columns(&database, table), columns_of(task), "{file}");
         }
     }
@@ -188,6 +190,11 @@ fn columns(database: &Connection, table: &str) -> Vec<String> {
         "SELECT id, handler, run, revision, revoked, state, entered, since, cast(input AS text), \
          coalesce(detail ->> '$.failure.kind', '') FROM {table}"
     );
+    // The bytes of a commit are one behind the other; this one has only one input.
+    let sql = match table {
+        "changes" => sql.replace("cast(input AS text)", "(SELECT cast(payload AS text) FROM journal)"),
+        _ => sql,
+    };
     let value = |row: &rusqlite::Row<'_>, column| match row.get_ref(column)? {
         rusqlite::types::ValueRef::Integer(number) => Ok(number.to_string()),
         other => Ok::<_, rusqlite::Error>(other.as_str()?.to_owned()),
@@ -279,10 +286,10 @@ async fn another_format_is_left_alone() {
         set_format(99);
         let error = refused_to_open(folder.path());
         assert!(
-            matches!(&error, OpenError::Format { path: found, found: 99, known: 1 } if *found == path),
+            matches!(&error, OpenError::Format { path: found, found: 99, known: 2 } if *found == path),
             "{error}"
         );
-        set_format(1);
+        set_format(2);
         assert!(open(folder.path()).get(&id("a")).await.unwrap().is_some());
     }
 }

@@ -218,7 +218,7 @@ async fn no_number_is_used_twice_although_the_last_row_is_not_needed_any_more() 
     store.change(&id("a"), change).await.unwrap();
     let seq = store.events().seq();
     let journal = open_to_read(&store.path().join("journal.db"));
-    let rows = "SELECT count(*) FROM journal WHERE id = 'a'";
+    let rows = "SELECT count(*) FROM changes WHERE id = 'a'";
     until("the archive has taken it", || number(&journal, rows) <= 1).await;
     drop(journal);
     let store = store.reopen().await;

@@ -256,7 +256,7 @@ async fn an_input_over_the_limit_is_refused_before_anything_is_recorded() {
 #[tokio::test]
 async fn a_client_that_asks_before_it_sends_too_much_is_refused_at_once() {
     let (receiver, server, _client) = start().await;
-    let head = "POST /tasks/big HTTP/1.1\r\nHost: a\r\nContent-Length: 65537\r\nExpect: 100-continue\r\n\r\n";
+    let head = "POST /tasks/big HTTP/1.1\r\nHost: localhost\r\nContent-Length: 65537\r\nExpect: 100-continue\r\n\r\n";
     let answer = raw(&server, head).await;
     assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("input-too-large"), "{answer}");
     assert!(receiver.calls().is_empty());
@@ -387,8 +387,8 @@ async fn requests_that_proxies_read_differently_are_refused() {
     let (receiver, server, _client) = start().await;
     for request in [
         "POST /tasks/a HTTP/1.1\r\n\r\n",
-        "POST /tasks/a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-        "POST /tasks/a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+        "POST /tasks/a HTTP/1.1\r\nHost: localhost\r\nHost: b\r\n\r\n",
+        "POST /tasks/a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip, chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
     ] {
         let answer = raw(&server, request).await;
         assert!(answer.starts_with("HTTP/1.1 400 "), "{request:?}: {answer}");
@@ -399,8 +399,9 @@ async fn requests_that_proxies_read_differently_are_refused() {
 #[tokio::test]
 async fn clients_that_stall_are_sent_away() {
     let (receiver, server, client) = start().await;
-    let slow_head = raw(&server, "POST /tasks/slow HTTP/1.1\r\nHost: a\r\nX-");
-    let slow_body = raw(&server, "POST /tasks/slow HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc");
+    let slow_head = raw(&server, "POST /tasks/slow HTTP/1.1\r\nHost: localhost\r\nX-");
+    let slow_body =
+        raw(&server, "POST /tasks/slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc");
     let silent = raw(&server, "");
     let (head, body, nothing) = tokio::join!(slow_head, slow_body, silent);
     assert!(head.is_empty() || head.starts_with("HTTP/1.1 408"), "{head}");
@@ -418,8 +419,9 @@ async fn a_client_that_hangs_up_cuts_nothing() {
     let address = server.base().trim_start_matches("http://").to_owned();
     for number in 0..20 {
         let mut stream = TcpStream::connect(&address).await.unwrap();
-        let request =
-            format!("POST /tasks/gone-{number}?wait=60 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx");
+        let request = format!(
+            "POST /tasks/gone-{number}?wait=60 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx"
+        );
         stream.write_all(request.as_bytes()).await.unwrap();
         receiver.wait_for(number + 1).await;
     }

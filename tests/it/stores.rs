@@ -102,14 +102,18 @@ impl TestStore {
         Self { store: Arc::new(store), kind, folder: Some(folder) }
     }
 
-    /// Waits until the archive has taken what the limits leave to it, and the journal has let go of that.
+    /// Waits until the archive has taken what the limits leave to it.
     pub(crate) async fn at_rest(&self) {
         let (Kind::Tiny(hot_tasks) | Kind::Hot(hot_tasks)) = self.kind else { return };
-        let batch = (hot_tasks / 8).clamp(1, 500);
-        let journal = open_to_read(&self.path().join("journal.db"));
-        let settled = "SELECT count(*) FROM (SELECT state, max(seq) FROM journal GROUP BY id) \
-                       WHERE state <> 'working'";
-        until("the archive has taken the settled tasks", || number(&journal, settled) < hot_tasks + batch)
+        let batch = (hot_tasks / 8).clamp(1, 2_000);
+        let archive = open_to_read(&self.path().join("archive.db"));
+        let journal = self.path().join("journal.db");
+        archive.execute("ATTACH ? AS journal", [journal.to_str().unwrap()]).unwrap();
+        let settled = "SELECT count(*) FROM
+                           (SELECT id, state, revision, max(batch * 10000 + number) FROM journal.changes GROUP BY id) AS hot
+                           LEFT JOIN tasks ON tasks.id = hot.id AND tasks.revision >= hot.revision
+                       WHERE hot.state <> 'working' AND tasks.id IS NULL";
+        until("the archive has taken the settled tasks", || number(&archive, settled) < hot_tasks + batch)
             .await;
     }
 }

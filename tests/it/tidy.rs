@@ -6,13 +6,14 @@ use std::path::Path;
 use regex::Regex;
 
 /// Which modules of the crate a module may use; one that is not listed may use all, and none of the listed may use it.
-const MAY_USE: [(&str, &[&str]); 6] = [
+const MAY_USE: [(&str, &[&str]); 7] = [
     ("task", &[]),
     ("store", &["task"]),
     ("recorder", &["task", "store"]),
     ("handler", &["task"]),
-    ("config", &["task", "handler", "store"]),
-    ("api", &["task", "store", "recorder", "handler", "config", "metrics"]),
+    ("access", &["task"]),
+    ("config", &["task", "handler", "store", "access"]),
+    ("api", &["task", "store", "recorder", "handler", "config", "access", "metrics"]),
 ];
 /// The modules that know nothing of HTTP.
 const CORE: [&str; 3] = ["task", "store", "recorder"];

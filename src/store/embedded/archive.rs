@@ -1,14 +1,16 @@
 //! `archive.db`: settled tasks, one row each, in the order in which they entered their state.
 //!
-//! The key is that place, so that a batch is appended; an id is found by its unique index, the tasks of a state by
-//! theirs, whose entries are in the order of the key too.
+//! The key is that place, so that a batch is appended; the tasks of a state have an index in the same order. Where an id
+//! is, say the [`Ids`] beside it.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::checkpoint::Checkpoints;
+use super::ids::Ids;
 use super::row;
 use crate::store::table::{Cold, EXAMINED_MAX};
 use crate::store::{Order, Query, StateCounts};
@@ -17,62 +19,89 @@ use crate::task::{HandlerName, StateName, Task, TaskId};
 /// A row without its payload, with its index entries, roughly.
 const ROW_BYTES: usize = 500;
 
+const SCHEMA: &str = "
+    CREATE INDEX tasks_success ON tasks (entered) WHERE state = 'success';
+    CREATE INDEX tasks_failed ON tasks (entered) WHERE state = 'failed';
+    CREATE TABLE counts (handler TEXT NOT NULL, state TEXT NOT NULL, tasks INTEGER NOT NULL,
+                         PRIMARY KEY (handler, state)) WITHOUT ROWID;
+    CREATE TABLE progress (archived_to INTEGER NOT NULL, seq INTEGER NOT NULL, indexed_to INTEGER NOT NULL,
+                           ids_key BLOB NOT NULL);
+    INSERT INTO progress VALUES (0, 0, 0, randomblob(16));
+    CREATE TABLE runs (number INTEGER PRIMARY KEY, level INTEGER NOT NULL);
+    CREATE TABLE late (entered INTEGER PRIMARY KEY);";
+
 /// The one connection that writes.
 #[derive(Debug)]
 pub(super) struct Archive {
-    connection: Connection,
+    pub(super) connection: Connection,
     checkpoints: Checkpoints,
+    pub(super) ids: Arc<Ids>,
+    /// Every row up to here is in a run, but for those in the table `late`.
+    pub(super) indexed_to: u64,
 }
 
 /// A connection that reads.
 #[derive(Debug)]
 pub(super) struct ArchiveReader {
     connection: Connection,
+    ids: Arc<Ids>,
+}
+
+/// An archive that could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ArchiveError {
+    #[error(transparent)]
+    Database(#[from] rusqlite::Error),
+    #[error("the index of the archive's ids: {0}")]
+    Ids(#[from] io::Error),
 }
 
 impl Archive {
     pub(super) fn schema() -> String {
-        format!(
-            "CREATE TABLE tasks (entered INTEGER PRIMARY KEY, {});
-             CREATE UNIQUE INDEX tasks_by_id ON tasks (id);
-             CREATE INDEX tasks_by_state ON tasks (state);
-             CREATE TABLE counts (handler TEXT NOT NULL, state TEXT NOT NULL, tasks INTEGER NOT NULL,
-                                  PRIMARY KEY (handler, state)) WITHOUT ROWID;
-             CREATE TABLE progress (archived_to INTEGER NOT NULL, seq INTEGER NOT NULL);
-             INSERT INTO progress VALUES (0, 0);",
-            row::DECLARED
-        )
+        format!("CREATE TABLE tasks (entered INTEGER PRIMARY KEY, {});{SCHEMA}", row::DECLARED)
     }
 
-    pub(super) fn new(connection: Connection) -> Self {
-        Self { connection, checkpoints: Checkpoints::default() }
+    /// Every row up to `indexed_to` has to be in a run of `ids`, but for those in the table `late`.
+    pub(super) fn new(connection: Connection, ids: Arc<Ids>, indexed_to: u64) -> Self {
+        Self { connection, checkpoints: Checkpoints::default(), ids, indexed_to }
     }
 
     /// Takes settled tasks in, each in place of an older record of its id, and notes how far the archive is complete.
     /// Durable on return; nothing has changed after an error.
-    pub(super) fn add(&mut self, tasks: &[Arc<Task>], archived_to: u64, seq: u64) -> rusqlite::Result<()> {
+    pub(super) fn add(
+        &mut self,
+        tasks: &[Arc<Task>],
+        archived_to: u64,
+        seq: u64,
+    ) -> Result<(), ArchiveError> {
         let transaction = self.connection.transaction()?;
         let mut bytes = 0;
         {
-            let mut displace =
-                transaction.prepare_cached("DELETE FROM tasks WHERE id = ? RETURNING handler, state")?;
+            let mut displace = transaction
+                .prepare_cached("DELETE FROM tasks WHERE entered = ? AND id = ? RETURNING handler, state")?;
             let mut insert = transaction.prepare_cached(
                 "INSERT INTO tasks (entered, id, handler, run, revision, revoked, state, since, detail, input, output) \
                  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             )?;
+            let mut late = transaction.prepare_cached("INSERT OR IGNORE INTO late VALUES (?)")?;
             let mut count = transaction.prepare_cached(
                 "INSERT INTO counts VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET tasks = tasks + ?3",
             )?;
             let mut changes: HashMap<(String, String), i64> = HashMap::new();
             for task in tasks {
-                let displaced = displace
-                    .query_row([task.id.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
-                    .optional()?;
-                if let Some(key) = displaced {
-                    *changes.entry(key).or_default() -= 1;
+                for place in self.ids.places(&task.id)? {
+                    let displaced = displace
+                        .query_row((place, task.id.as_str()), |row| Ok((row.get(0)?, row.get(1)?)))
+                        .optional()?;
+                    if let Some(key) = displaced {
+                        *changes.entry(key).or_default() -= 1;
+                    }
                 }
-                row::bind(&mut insert, task, true)?;
+                row::bind(&mut insert, task)?;
                 insert.raw_execute()?;
+                if task.entered <= self.indexed_to {
+                    late.execute([task.entered])?;
+                }
                 let key = (task.handler.as_str().to_owned(), task.state_name().as_str().to_owned());
                 *changes.entry(key).or_default() += 1;
                 bytes += task.payload_bytes() + ROW_BYTES;
@@ -85,6 +114,7 @@ impl Archive {
                 .execute([archived_to, seq])?;
         }
         transaction.commit()?;
+        self.ids.add(tasks.iter().map(|task| (&task.id, task.entered)));
         self.checkpoints.note(bytes);
         Ok(())
     }
@@ -96,15 +126,26 @@ impl Archive {
 }
 
 impl ArchiveReader {
-    pub(super) fn new(connection: Connection) -> Self {
-        Self { connection }
+    pub(super) fn new(connection: Connection, ids: Arc<Ids>) -> Self {
+        Self { connection, ids }
+    }
+
+    /// Changes when tasks that were archived leave memory.
+    pub(super) fn version(&self) -> u64 {
+        self.ids.version()
     }
 
     /// The whole record of an id, also of one that is absent.
-    pub(super) fn get(&self, id: &TaskId) -> rusqlite::Result<Option<Task>> {
-        let sql = select(", input, output FROM tasks WHERE id = ?");
-        let mut statement = self.connection.prepare_cached(&sql)?;
-        statement.query_row([id.as_str()], |row| Ok(row::read_whole(row)?.0)).optional()
+    pub(super) fn get(&self, id: &TaskId) -> Result<Option<Task>, ArchiveError> {
+        for place in self.ids.places(id)? {
+            let sql = select(", input, output FROM tasks WHERE entered = ? AND id = ?");
+            let mut statement = self.connection.prepare_cached(&sql)?;
+            let found = statement.query_row((place, id.as_str()), row::read_whole).optional()?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
     }
 
     /// The number of the last change when a batch was added: rows of the journal up to it may be gone.

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::archive::Archive;
+use super::archive::{Archive, ArchiveError};
 use super::writer::{BATCH_BYTES_MAX, Request, health_after};
 use super::{EmbeddedOptions, Health};
-use crate::store::table::Table;
+use crate::store::table::{AtRest, Table};
 use crate::task::Task;
 
 /// The most tasks in one batch: its commit shares the disk with the journal's.
-const BATCH_MAX: usize = 500;
+const BATCH_MAX: usize = 2_000;
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
@@ -45,18 +45,22 @@ impl Limits {
 
     /// Whether there is a batch to archive.
     pub(super) fn are_passed(self, table: &Table) -> bool {
-        self.is_full(table) || !table.returned(1).0.is_empty()
+        let at_rest = table.at_rest();
+        self.is_full(at_rest) || at_rest.returned > 0
     }
 
-    fn is_full(self, table: &Table) -> bool {
-        let (tasks, bytes) = table.at_rest();
-        tasks >= self.tasks + self.batch() || bytes > self.bytes
+    fn is_full(self, at_rest: AtRest) -> bool {
+        at_rest.tasks >= self.tasks + self.batch() || at_rest.bytes > self.bytes
     }
 
     /// What is to be archived next, oldest first. What came back goes again at once, alone: it is old, and its row may
     /// hold what was dropped from it.
     fn next_batch(self, table: &Table) -> (Vec<Arc<Task>>, u64) {
-        if self.is_full(table) { table.oldest_at_rest(self.batch()) } else { table.returned(BATCH_MAX) }
+        if self.is_full(table.at_rest()) {
+            table.oldest_at_rest(self.batch())
+        } else {
+            table.returned(BATCH_MAX)
+        }
     }
 }
 
@@ -86,7 +90,9 @@ impl Archiver {
                 Ok(()) => None,
                 Err(error) => {
                     tracing::warn!(%error, "settled tasks stay in memory: the archive cannot be written");
-                    if let health @ Health::Dead(_) = health_after(&error) {
+                    if let ArchiveError::Database(error) = &error
+                        && let health @ Health::Dead(_) = health_after(error)
+                    {
                         self.health.send_replace(health);
                         return;
                     }
@@ -96,7 +102,7 @@ impl Archiver {
         }
     }
 
-    fn archive_all(&mut self) -> rusqlite::Result<()> {
+    fn archive_all(&mut self) -> Result<(), ArchiveError> {
         loop {
             let (mut batch, seq) = self.limits.next_batch(&self.table);
             let mut bytes = 0;
@@ -110,12 +116,14 @@ impl Archiver {
             let Some(last) = batch.last() else { return Ok(()) };
             let archived_to = last.entered;
             self.archive.add(&batch, archived_to, seq)?;
-            self.table.evict(&batch, archived_to);
+            self.archive.ids.pass();
+            self.table.evict(&batch);
             let archived = batch.iter().map(|task| task.id.clone()).collect();
             if self.writer.send(Request::Archived(archived)).is_err() {
                 return Ok(());
             }
             self.archive.checkpoint()?;
+            self.archive.tend_index(self.table.archived_to())?;
         }
     }
 }

@@ -3,11 +3,14 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::archive::{Archive, ArchiveReader};
+use super::archive::{Archive, ArchiveError, ArchiveReader};
+use super::ids::Ids;
+use super::index;
 use super::journal::Journal;
 use super::{FORMAT, OpenError};
 
@@ -61,15 +64,26 @@ impl Folder {
     }
 
     pub(super) fn archive(&self) -> Result<Archive, OpenError> {
-        self.database("archive.db", &Archive::schema()).map(Archive::new)
+        let connection = self.database("archive.db", &Archive::schema())?;
+        index::open(connection, &self.path).map_err(|error| self.failed(error))
+    }
+
+    /// An archive that could not be read.
+    pub(super) fn failed(&self, error: ArchiveError) -> OpenError {
+        match error {
+            ArchiveError::Database(source) => {
+                OpenError::Database { path: self.path.join("archive.db"), source }
+            }
+            ArchiveError::Ids(source) => OpenError::NotUsable { path: self.path.join("ids"), source },
+        }
     }
 
     /// A connection that only reads the archive.
-    pub(super) fn reader(&self) -> rusqlite::Result<ArchiveReader> {
+    pub(super) fn reader(&self, ids: &Arc<Ids>) -> rusqlite::Result<ArchiveReader> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(self.path.join("archive.db"), flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
-        Ok(ArchiveReader::new(connection))
+        Ok(ArchiveReader::new(connection, Arc::clone(ids)))
     }
 
     fn database(&self, name: &str, schema: &str) -> Result<Connection, OpenError> {

@@ -1,71 +1,156 @@
-//! `journal.db`: every change as a row, in order, until the archive holds what it led to; and a few notes.
+//! `journal.db`: every change, in order, until the archive holds what it led to; and a few notes.
+//!
+//! A row is a commit: its changes as one JSON array, and the bytes of their inputs and outputs one behind the other. So
+//! the cost of a row is shared by all the changes of a commit. The view `changes` shows them one by one.
 
-use rusqlite::Connection;
+use bytes::Bytes;
+use rusqlite::{Connection, Row};
+use serde::{Deserialize, Serialize};
 
 use super::FORMAT;
 use super::checkpoint::Checkpoints;
-use super::row;
+use super::row::{self, Columns, Detail};
 use crate::store::Note;
 use crate::task::Task;
+
+const SCHEMA: &str = "
+    CREATE TABLE journal (batch INTEGER PRIMARY KEY, seq INTEGER NOT NULL, changes TEXT NOT NULL, payload BLOB);
+    CREATE VIEW changes AS
+        SELECT batch, key AS number, value->>'$.columns.entered' AS entered, value->>'$.columns.id' AS id,
+            value->>'$.columns.handler' AS handler, value->>'$.columns.run' AS run,
+            value->>'$.columns.revision' AS revision, value->>'$.columns.revoked' AS revoked,
+            value->>'$.columns.state' AS state, value->>'$.columns.since' AS since, value->'$.detail' AS detail,
+            value->>'$.input' AS input_bytes, value->>'$.output' AS output_bytes
+        FROM journal, json_each(journal.changes);
+    CREATE TABLE notes (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;";
 
 #[derive(Debug)]
 pub(super) struct Journal {
     connection: Connection,
     checkpoints: Checkpoints,
+    /// Kept for the next commit.
+    changes: Vec<u8>,
+    payload: Vec<u8>,
 }
 
-/// A row of the journal: a change, as the task is after it.
+/// A change, as the task is after it.
 #[derive(Debug)]
 pub(super) struct Entry<T> {
-    pub(super) seq: u64,
     pub(super) task: T,
-    /// Whether the row stands for itself; otherwise an earlier row of the id holds the input.
+    /// Whether the entry stands for itself; otherwise an earlier one of the id holds the input.
     pub(super) is_whole: bool,
 }
 
+/// The entries of one commit.
+#[derive(Debug)]
+pub(super) struct Batch {
+    /// The number of the commit.
+    pub(super) number: u64,
+    /// The number of the last change so far.
+    pub(super) seq: u64,
+    pub(super) entries: Vec<Entry<Task>>,
+}
+
+/// An entry as JSON.
+#[derive(Serialize, Deserialize)]
+struct Record<'a> {
+    #[serde(borrow)]
+    columns: Columns<'a>,
+    /// How many bytes of the payload are its input; none where an earlier entry has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    input: Option<usize>,
+    /// How many bytes behind that are its output.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    output: usize,
+    #[serde(borrow)]
+    detail: Detail<'a>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
 impl Journal {
-    /// The table of what is kept beside the tasks.
     pub(super) fn schema() -> String {
-        format!(
-            "CREATE TABLE journal (seq INTEGER PRIMARY KEY, entered INTEGER NOT NULL, {});
-             CREATE TABLE notes (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;",
-            row::DECLARED
-        )
+        SCHEMA.to_owned()
     }
 
     pub(super) fn new(connection: Connection) -> Self {
-        Self { connection, checkpoints: Checkpoints::default() }
+        Self { connection, checkpoints: Checkpoints::default(), changes: Vec::new(), payload: Vec::new() }
     }
 
-    /// Appends the entries and deletes the rows that nobody needs, in one commit that is durable on return. Nothing
-    /// is changed after an error, unless it is the error of the commit's own fsync: then it is unknown.
+    /// Appends a batch and deletes the batches that nobody needs, in one commit that is durable on return. Nothing is
+    /// changed after an error, unless it is the error of the commit's own fsync: then it is unknown.
     pub(super) fn commit<'a>(
         &mut self,
+        number: u64,
+        seq: u64,
         entries: impl Iterator<Item = Entry<&'a Task>>,
         dead: impl Iterator<Item = u64>,
     ) -> rusqlite::Result<()> {
-        let connection = &self.connection;
-        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        let written = write(connection, entries, dead);
-        let committed = written.and_then(|bytes| {
-            connection.prepare_cached("COMMIT")?.execute([])?;
-            Ok(bytes)
-        });
+        self.encode(entries)?;
+        self.begin()?;
+        let written = self.write(number, seq, dead);
+        let committed = written.and_then(|()| self.connection.prepare_cached("COMMIT")?.execute([]));
         match committed {
-            Ok(bytes) => {
-                self.checkpoints.note(bytes);
+            Ok(_) => {
+                self.checkpoints.note(self.changes.len() + self.payload.len());
                 Ok(())
             }
             Err(error) => {
                 // The first error says what is wrong with the disk; a second one must not hide it.
-                if !connection.is_autocommit()
-                    && let Err(again) = connection.execute_batch("ROLLBACK")
+                if !self.connection.is_autocommit()
+                    && let Err(again) = self.connection.execute_batch("ROLLBACK")
                 {
                     tracing::error!(error = %again, "a failed commit could not be rolled back");
                 }
                 Err(error)
             }
         }
+    }
+
+    fn begin(&self) -> rusqlite::Result<()> {
+        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([]).map(drop)
+    }
+
+    /// Fills the two buffers.
+    fn encode<'a>(&mut self, entries: impl Iterator<Item = Entry<&'a Task>>) -> rusqlite::Result<()> {
+        self.changes.clear();
+        self.payload.clear();
+        for Entry { task, is_whole } in entries {
+            self.changes.push(if self.changes.is_empty() { b'[' } else { b',' });
+            let output = task.output().map_or(&[][..], |output| &output.bytes);
+            let record = Record {
+                columns: Columns::of(task),
+                input: is_whole.then(|| task.input.bytes.len()),
+                output: output.len(),
+                detail: Detail::of(task),
+            };
+            serde_json::to_writer(&mut self.changes, &record).map_err(unwritable)?;
+            if is_whole {
+                self.payload.extend_from_slice(&task.input.bytes);
+            }
+            self.payload.extend_from_slice(output);
+        }
+        if !self.changes.is_empty() {
+            self.changes.push(b']');
+        }
+        Ok(())
+    }
+
+    fn write(&self, number: u64, seq: u64, dead: impl Iterator<Item = u64>) -> rusqlite::Result<()> {
+        if !self.changes.is_empty() {
+            let changes = std::str::from_utf8(&self.changes).map_err(unwritable)?;
+            let payload = (!self.payload.is_empty()).then_some(self.payload.as_slice());
+            let mut insert = self.connection.prepare_cached("INSERT INTO journal VALUES (?, ?, ?, ?)")?;
+            insert.execute((number, seq, changes, payload))?;
+        }
+        let mut delete = self.connection.prepare_cached("DELETE FROM journal WHERE batch = ?")?;
+        for number in dead {
+            delete.execute([number])?;
+        }
+        Ok(())
     }
 
     /// Copies the write-ahead log back when it is time. An error says nothing about what was committed.
@@ -104,42 +189,51 @@ impl Journal {
         self.connection.query_row("SELECT NOT EXISTS (SELECT 1 FROM journal)", [], |row| row.get(0))
     }
 
-    /// Every row, in order.
-    pub(super) fn replay(&self, mut each: impl FnMut(Entry<Task>)) -> rusqlite::Result<()> {
-        let sql = format!("SELECT {}, input, output, seq FROM journal ORDER BY seq", row::COLUMNS);
-        let mut statement = self.connection.prepare(&sql)?;
+    /// One batch, if it is there.
+    pub(super) fn batch(&self, number: u64) -> rusqlite::Result<Option<Batch>> {
+        let sql = "SELECT batch, seq, changes, payload FROM journal WHERE batch = ?";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query([number])?;
+        rows.next()?.map(read).transpose()
+    }
+
+    /// Every batch, in order.
+    pub(super) fn replay(&self, mut each: impl FnMut(Batch)) -> rusqlite::Result<()> {
+        let sql = "SELECT batch, seq, changes, payload FROM journal ORDER BY batch";
+        let mut statement = self.connection.prepare(sql)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            let (task, is_whole) = row::read_whole(row)?;
-            each(Entry { seq: row.get(row::BOUND)?, task, is_whole });
+            each(read(row)?);
         }
         Ok(())
     }
 }
 
-/// Returns roughly how many bytes it wrote.
-fn write<'a>(
-    connection: &Connection,
-    entries: impl Iterator<Item = Entry<&'a Task>>,
-    dead: impl Iterator<Item = u64>,
-) -> rusqlite::Result<usize> {
-    let mut insert = connection.prepare_cached(
-        "INSERT INTO journal (entered, id, handler, run, revision, revoked, state, since, detail, input, output, seq) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )?;
-    let mut bytes = 0;
-    for Entry { seq, task, is_whole } in entries {
-        row::bind(&mut insert, task, is_whole)?;
-        insert.raw_bind_parameter(row::BOUND + 1, seq)?;
-        insert.raw_execute()?;
-        bytes += task.payload_bytes() + ROW_BYTES;
+fn read(row: &Row<'_>) -> rusqlite::Result<Batch> {
+    let records: Vec<Record<'_>> = serde_json::from_str(row.get_ref(2)?.as_str()?).map_err(unreadable)?;
+    let mut payload = row.get_ref(3)?.as_bytes_or_null()?.unwrap_or_default();
+    let mut take = |len: usize| {
+        let (taken, rest) =
+            payload.split_at_checked(len).ok_or_else(|| unreadable("its payload is too short"))?;
+        payload = rest;
+        Ok::<_, rusqlite::Error>(Bytes::copy_from_slice(taken))
+    };
+    let mut entries = Vec::with_capacity(records.len());
+    for Record { columns, input, output, detail } in records {
+        let mut task = row::task(&columns, detail).map_err(unreadable)?;
+        if let Some(len) = input {
+            task.input.bytes = take(len)?;
+        }
+        row::set_output(&mut task, take(output)?);
+        entries.push(Entry { task, is_whole: input.is_some() });
     }
-    let mut delete = connection.prepare_cached("DELETE FROM journal WHERE seq = ?")?;
-    for seq in dead {
-        delete.execute([seq])?;
-    }
-    Ok(bytes)
+    Ok(Batch { number: row.get(0)?, seq: row.get(1)?, entries })
 }
 
-/// A row without its payload, roughly.
-const ROW_BYTES: usize = 300;
+fn unwritable(error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+    rusqlite::Error::ToSqlConversionFailure(Box::new(error))
+}
+
+fn unreadable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> rusqlite::Error {
+    row::foreign(2, error)
+}

@@ -6,10 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::archive::ArchiveReader;
+use super::archive::{ArchiveError, ArchiveReader};
 use super::folder::Folder;
+use super::ids::Ids;
 use super::spawn;
 use crate::store::StoreError;
+use crate::store::table::Table;
+use crate::task::{Task, TaskId};
 
 /// How many reads run at once.
 const THREADS: usize = 2;
@@ -25,11 +28,11 @@ pub(super) struct Readers {
 
 impl Readers {
     /// Each thread has a connection of its own, and ends when this is dropped.
-    pub(super) fn start(folder: &Folder) -> rusqlite::Result<Self> {
+    pub(super) fn start(folder: &Folder, ids: &Arc<Ids>) -> rusqlite::Result<Self> {
         let (reads, queue) = mpsc::sync_channel(QUEUE_MAX);
         let queue = Arc::new(Mutex::new(queue));
         for _ in 0..THREADS {
-            let archive = folder.reader()?;
+            let archive = folder.reader(ids)?;
             let queue = Arc::clone(&queue);
             spawn("store-reader", move || serve(&archive, &queue));
         }
@@ -37,9 +40,9 @@ impl Readers {
     }
 
     /// Runs `read` on one of the threads.
-    pub(super) async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
         &self,
-        read: impl FnOnce(&ArchiveReader) -> rusqlite::Result<T> + Send + 'static,
+        read: impl FnOnce(&ArchiveReader) -> Result<T, E> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
         let job: Read = Box::new(move |archive| {
@@ -65,6 +68,25 @@ fn serve(archive: &ArchiveReader, queue: &Mutex<Receiver<Read>>) {
             // One that panics is cut off; the thread goes on with the next.
             Ok(read) => drop(catch_unwind(AssertUnwindSafe(|| read(archive)))),
             Err(_) => return,
+        }
+    }
+}
+
+/// The record of an id in memory or in the archive.
+pub(super) fn find(
+    table: &Table,
+    archive: &ArchiveReader,
+    id: &TaskId,
+) -> Result<Option<Arc<Task>>, ArchiveError> {
+    loop {
+        let version = archive.version();
+        if let Some(task) = table.get(id) {
+            return Ok(Some(task));
+        }
+        let found = archive.get(id)?;
+        // It may have come back into memory meanwhile and have been archived anew, elsewhere.
+        if found.is_some() || archive.version() == version && !table.holds(id) {
+            return Ok(found.map(Arc::new));
         }
     }
 }

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::archive::ArchiveReader;
-use super::journal::{Entry, Journal};
+use super::archive::{ArchiveError, ArchiveReader};
+use super::journal::{Batch, Entry, Journal};
+use super::kept::Kept;
 use super::row;
 use crate::store::table::{Move, Table};
 use crate::task::{Task, TaskId};
@@ -14,72 +15,64 @@ use crate::task::{Task, TaskId};
 pub(super) struct Recovered {
     /// The number of the last change.
     pub(super) seq: u64,
-    /// The rows of the journal that each task in memory needs.
-    pub(super) live: HashMap<TaskId, Vec<u64>>,
-    /// The rows that nobody needs.
-    pub(super) dead: Vec<u64>,
+    /// What the journal holds.
+    pub(super) kept: Kept,
 }
 
 /// One id in the journal.
 struct Found {
     task: Task,
-    rows: Vec<u64>,
-    /// Of the first row that stands for itself, whether or not the task still needs it.
-    first_seq: u64,
-    first_revision: u64,
+    /// The batch that holds its input.
+    input: u64,
+    /// The batch that holds the rest.
+    last: u64,
 }
 
 /// Fills the table.
 ///
-/// A crash may have left any part of the rows that nobody needs: rows of records that are in the archive, and rows
-/// before one that stands for itself.
+/// A crash may have left any part of the batches that nobody needs: with records that are in the archive, and with
+/// records of a task before one that stands for itself.
 pub(super) fn replay(
     journal: &Journal,
     archive: &ArchiveReader,
     table: &Table,
-) -> rusqlite::Result<Recovered> {
+) -> Result<Recovered, ArchiveError> {
     let archived_to = archive.archived_to()?;
     let mut recovered = Recovered { seq: archived_to.max(archive.seq()?), ..Recovered::default() };
     let mut found: HashMap<TaskId, Found> = HashMap::new();
     let mut headless = Vec::new();
-    journal.replay(|Entry { seq, mut task, is_whole }| {
+    journal.replay(|Batch { number, seq, entries }| {
         recovered.seq = recovered.seq.max(seq);
-        match found.get_mut(&task.id) {
-            Some(known) => {
-                if is_whole {
-                    recovered.dead.append(&mut known.rows);
-                } else {
+        recovered.kept.append(number, entries.len());
+        for Entry { mut task, is_whole } in entries {
+            match found.get_mut(&task.id) {
+                Some(known) if !is_whole => {
                     task.input.bytes = known.task.input.bytes.clone();
+                    (known.task, known.last) = (task, number);
                 }
-                known.rows.push(seq);
-                known.task = task;
+                None if !is_whole => headless.push(task.id),
+                _ => drop(found.insert(task.id.clone(), Found { task, input: number, last: number })),
             }
-            None if is_whole => {
-                let (first_seq, first_revision) = (seq, task.revision);
-                found.insert(task.id.clone(), Found { task, rows: vec![seq], first_seq, first_revision });
-            }
-            None => headless.push((task.id, seq)),
         }
     })?;
-    for (id, seq) in headless {
+    for id in headless {
         if !found.contains_key(&id) && archive.get(&id)?.is_none() {
-            return Err(row::foreign(9, format!("the journal lacks the row that holds the input of {id}")));
+            let what = format!("the journal lacks the batch that holds the input of {id}");
+            return Err(row::foreign(2, what).into());
         }
-        recovered.dead.push(seq);
     }
 
     table.start_from(archive.counts()?, archived_to);
     let mut moves = Vec::new();
-    for (id, Found { task, rows, first_seq, first_revision }) in found {
-        let is_perhaps_archived = first_revision > 1 || first_seq <= archived_to;
-        let previous = if is_perhaps_archived { archive.get(&id)?.map(Arc::new) } else { None };
+    for (id, Found { task, input, last }) in found {
+        let previous = archive.get(&id)?.map(Arc::new);
         if previous.as_ref().is_some_and(|archived| archived.revision >= task.revision) {
-            recovered.dead.extend(rows);
             continue;
         }
         moves.push(Move { previous, next: Arc::new(task) });
-        recovered.live.insert(id, rows);
+        recovered.kept.found(id, input, last);
     }
+    recovered.kept.drop_unneeded();
     table.restore(&moves, recovered.seq);
     Ok(recovered)
 }

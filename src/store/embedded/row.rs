@@ -1,4 +1,5 @@
-//! A task as a row: what people look for in columns, the rest as JSON, input and output as blobs.
+//! A task as it is stored: what people look for in columns, the rest as JSON, input and output as bytes beside it.
+//! A row of the archive has real columns; a change in the journal has the same as JSON.
 
 use std::borrow::Cow;
 
@@ -8,7 +9,7 @@ use rusqlite::types::Type;
 use rusqlite::{Row, Statement};
 use serde::{Deserialize, Serialize};
 
-use crate::task::{Attempt, Digest, Failure, HandlerName, Input, Output, Phase, State, Task, Undo};
+use crate::task::{Attempt, Digest, Failure, Input, Output, Phase, State, Task, Undo};
 
 /// How both tables declare what follows their keys. `since` is in microseconds since 1970.
 pub(super) const DECLARED: &str = "id TEXT NOT NULL, handler TEXT NOT NULL, run INTEGER NOT NULL, \
@@ -16,11 +17,23 @@ pub(super) const DECLARED: &str = "id TEXT NOT NULL, handler TEXT NOT NULL, run 
     detail TEXT NOT NULL, input BLOB, output BLOB";
 /// What a statement reads or writes without the blobs, in the order of [`read`] and [`bind`].
 pub(super) const COLUMNS: &str = "entered, id, handler, run, revision, revoked, state, since, detail";
-/// How many parameters [`bind`] binds: [`COLUMNS`], `input`, `output`.
-pub(super) const BOUND: usize = 11;
 
+/// What people look for. `since` is in microseconds since 1970.
 #[derive(Serialize, Deserialize)]
-struct Detail<'a> {
+pub(super) struct Columns<'a> {
+    id: &'a str,
+    handler: &'a str,
+    run: u32,
+    revision: u64,
+    revoked: u32,
+    state: &'a str,
+    entered: u64,
+    since: i64,
+}
+
+/// The rest, but for the bytes.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Detail<'a> {
     input: Cow<'a, Input>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     output: Option<Cow<'a, Output>>,
@@ -46,59 +59,59 @@ struct Working {
     attempt: u32,
 }
 
-/// Binds [`COLUMNS`], then `input` (null unless the row is to hold it) and `output`.
-pub(super) fn bind(statement: &mut Statement<'_>, task: &Task, has_input: bool) -> rusqlite::Result<()> {
-    let detail = Detail {
-        input: Cow::Borrowed(&task.input),
-        output: task.output().map(Cow::Borrowed),
-        failure: task.failure().map(Cow::Borrowed),
-        attempts: Cow::Borrowed(&task.attempts),
-        keys: Cow::Borrowed(&task.keys),
-        working: task.phase().zip(task.attempt()).map(|(phase, attempt)| Working { phase, attempt }),
-        undo: match &task.state {
-            State::Success { undo: Some(undo), .. } => Some(Cow::Borrowed(undo)),
-            _ => None,
-        },
-        notice_due: task.notice_due,
-        details_dropped: task.details_dropped,
-    };
-    let detail = serde_json::to_string(&detail)
-        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-    statement.raw_bind_parameter(1, task.entered)?;
-    statement.raw_bind_parameter(2, task.id.as_str())?;
-    statement.raw_bind_parameter(3, task.handler.as_str())?;
-    statement.raw_bind_parameter(4, task.run)?;
-    statement.raw_bind_parameter(5, task.revision)?;
-    statement.raw_bind_parameter(6, task.revoked)?;
-    statement.raw_bind_parameter(7, task.state_name().as_str())?;
-    statement.raw_bind_parameter(8, task.since.as_microsecond())?;
-    statement.raw_bind_parameter(9, detail)?;
-    statement.raw_bind_parameter(10, has_input.then(|| task.input.bytes.as_ref()))?;
-    statement.raw_bind_parameter(11, task.output().map(|output| output.bytes.as_ref()))?;
-    Ok(())
+impl<'a> Columns<'a> {
+    pub(super) fn of(task: &'a Task) -> Self {
+        Self {
+            id: task.id.as_str(),
+            handler: task.handler.as_str(),
+            run: task.run,
+            revision: task.revision,
+            revoked: task.revoked,
+            state: task.state_name().as_str(),
+            entered: task.entered,
+            since: task.since.as_microsecond(),
+        }
+    }
 }
 
-/// Reads a task from [`COLUMNS`]; its input and output have no bytes.
-pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Task> {
-    let text = |column: usize| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
-    let detail: Detail<'_> = serde_json::from_str(text(8)?).map_err(|error| foreign(8, error))?;
+impl<'a> Detail<'a> {
+    pub(super) fn of(task: &'a Task) -> Self {
+        Self {
+            input: Cow::Borrowed(&task.input),
+            output: task.output().map(Cow::Borrowed),
+            failure: task.failure().map(Cow::Borrowed),
+            attempts: Cow::Borrowed(&task.attempts),
+            keys: Cow::Borrowed(&task.keys),
+            working: task.phase().zip(task.attempt()).map(|(phase, attempt)| Working { phase, attempt }),
+            undo: match &task.state {
+                State::Success { undo: Some(undo), .. } => Some(Cow::Borrowed(undo)),
+                _ => None,
+            },
+            notice_due: task.notice_due,
+            details_dropped: task.details_dropped,
+        }
+    }
+}
+
+/// The task; its input and output have no bytes.
+pub(super) fn task(columns: &Columns<'_>, detail: Detail<'_>) -> Result<Task, Unreadable> {
     let output = detail.output.map(Cow::into_owned);
-    let state = match (text(6)?, detail.failure, detail.working) {
+    let state = match (columns.state, detail.failure, detail.working) {
         ("working", _, Some(Working { phase, attempt })) => State::Working { phase, attempt },
         ("success", _, _) => State::Success { output, undo: detail.undo.map(Cow::into_owned) },
         ("failed", Some(failure), _) => State::Failed { failure: failure.into_owned(), output },
         ("not_found", _, _) => State::Absent,
-        (other, _, _) => return Err(foreign(6, format!("{other:?} is not the state of a whole row"))),
+        (other, _, _) => return Err(format!("{other:?} is not the state of a whole record").into()),
     };
     Ok(Task {
-        entered: row.get(0)?,
-        id: text(1)?.parse().map_err(|error| foreign(1, error))?,
-        handler: text(2)?.parse::<HandlerName>().map_err(|error| foreign(2, error))?,
-        run: row.get(3)?,
-        revision: row.get(4)?,
-        revoked: row.get(5)?,
+        id: columns.id.parse()?,
+        handler: columns.handler.parse()?,
+        run: columns.run,
+        revision: columns.revision,
+        revoked: columns.revoked,
+        entered: columns.entered,
+        since: Timestamp::from_microsecond(columns.since)?,
         state,
-        since: Timestamp::from_microsecond(row.get(7)?).map_err(|error| foreign(7, error))?,
         input: detail.input.into_owned(),
         attempts: detail.attempts.into_owned(),
         keys: detail.keys.into_owned(),
@@ -107,27 +120,64 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Task> {
     })
 }
 
-/// Reads a task from [`COLUMNS`], `input`, `output`. Also tells whether the row holds the input.
-pub(super) fn read_whole(row: &Row<'_>) -> rusqlite::Result<(Task, bool)> {
-    let mut task = read(row)?;
-    let input = blob(row, 9)?;
-    let has_input = input.is_some();
-    task.input.bytes = input.unwrap_or_default();
+/// What is wrong with a row.
+type Unreadable = Box<dyn std::error::Error + Send + Sync>;
+
+/// Gives the bytes of its output to a task that has one.
+pub(super) fn set_output(task: &mut Task, bytes: Bytes) {
     if let State::Success { output: Some(output), .. } | State::Failed { output: Some(output), .. } =
         &mut task.state
     {
-        output.bytes = blob(row, 10)?.unwrap_or_default();
+        output.bytes = bytes;
     }
-    Ok((task, has_input))
 }
 
-fn blob(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Bytes>> {
-    Ok(row.get_ref(column)?.as_blob_or_null()?.map(Bytes::copy_from_slice))
+/// Binds [`COLUMNS`], then `input` and `output`.
+pub(super) fn bind(statement: &mut Statement<'_>, task: &Task) -> rusqlite::Result<()> {
+    let detail = serde_json::to_string(&Detail::of(task))
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+    let columns = Columns::of(task);
+    statement.raw_bind_parameter(1, columns.entered)?;
+    statement.raw_bind_parameter(2, columns.id)?;
+    statement.raw_bind_parameter(3, columns.handler)?;
+    statement.raw_bind_parameter(4, columns.run)?;
+    statement.raw_bind_parameter(5, columns.revision)?;
+    statement.raw_bind_parameter(6, columns.revoked)?;
+    statement.raw_bind_parameter(7, columns.state)?;
+    statement.raw_bind_parameter(8, columns.since)?;
+    statement.raw_bind_parameter(9, detail)?;
+    statement.raw_bind_parameter(10, task.input.bytes.as_ref())?;
+    statement.raw_bind_parameter(11, task.output().map(|output| output.bytes.as_ref()))?;
+    Ok(())
 }
 
-pub(super) fn foreign(
-    column: usize,
-    error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-) -> rusqlite::Error {
+/// Reads a task from [`COLUMNS`]; its input and output have no bytes.
+pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Task> {
+    let text = |column: usize| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
+    let columns = Columns {
+        entered: row.get(0)?,
+        id: text(1)?,
+        handler: text(2)?,
+        run: row.get(3)?,
+        revision: row.get(4)?,
+        revoked: row.get(5)?,
+        state: text(6)?,
+        since: row.get(7)?,
+    };
+    let detail: Detail<'_> = serde_json::from_str(text(8)?).map_err(|error| foreign(8, error))?;
+    task(&columns, detail).map_err(|error| foreign(8, error))
+}
+
+/// Reads a task from [`COLUMNS`], `input`, `output`.
+pub(super) fn read_whole(row: &Row<'_>) -> rusqlite::Result<Task> {
+    let mut task = read(row)?;
+    let blob =
+        |column| Ok::<_, rusqlite::Error>(row.get_ref(column)?.as_bytes_or_null()?.unwrap_or_default());
+    task.input.bytes = Bytes::copy_from_slice(blob(9)?);
+    set_output(&mut task, Bytes::copy_from_slice(blob(10)?));
+    Ok(task)
+}
+
+pub(super) fn foreign(column: usize, error: impl Into<Unreadable>) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into())
 }

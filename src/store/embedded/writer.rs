@@ -3,11 +3,12 @@
 //!
 //! Invariant: nothing is shown or answered before it is durable; after an error nothing is shown at all.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use rusqlite::ErrorCode;
 use rusqlite::ffi;
 use tokio::sync::{oneshot, watch};
@@ -15,6 +16,8 @@ use tokio::sync::{oneshot, watch};
 use super::archive::ArchiveReader;
 use super::archiver::Limits;
 use super::journal::{Entry, Journal};
+use super::kept::Kept;
+use super::reader::find;
 use super::recovery::Recovered;
 use super::{EmbeddedOptions, Health};
 use crate::store::table::{Move, Table};
@@ -25,9 +28,9 @@ use crate::task::{Change, Task, TaskId};
 pub(super) const BATCH_BYTES_MAX: usize = 8 << 20;
 /// How long the queue is empty before the writer tidies up.
 const IDLE: Duration = Duration::from_millis(100);
-/// The most rows deleted by one commit besides twice what it appends, and when idle.
-const DELETED_MIN: usize = 16;
-const DELETED_IDLE: usize = 10_000;
+/// The most batches deleted by one commit, and when idle.
+const DELETED_MAX: usize = 8;
+const DELETED_IDLE: usize = 1_000;
 
 /// What a change comes to.
 type Decided = Result<Moved, StoreError>;
@@ -64,10 +67,7 @@ pub(super) struct Writer {
     table: Arc<Table>,
     health: Arc<watch::Sender<Health>>,
     seq: u64,
-    /// The rows of the journal that each task in memory needs, in order.
-    live: HashMap<TaskId, Vec<u64>>,
-    /// The rows to delete.
-    dead: VecDeque<u64>,
+    kept: Kept,
     batch_max: usize,
     limits: Limits,
 }
@@ -78,10 +78,10 @@ struct Batch {
     moves: Vec<Move>,
     /// Of the inputs and outputs of `moves`.
     bytes: usize,
-    /// Beside `moves`: whether the row stands for itself.
+    /// Beside `moves`: whether the record stands for itself.
     are_whole: Vec<bool>,
     /// The ids of `moves`, as they will be.
-    pending: HashMap<TaskId, Arc<Task>>,
+    pending: HashMap<TaskId, Arc<Task>, RandomState>,
     answers: Vec<(Answer<Moved>, Decided)>,
 }
 
@@ -94,19 +94,9 @@ impl Writer {
         health: Arc<watch::Sender<Health>>,
         options: &EmbeddedOptions,
     ) -> Self {
-        let Recovered { seq, live, dead } = recovered;
+        let Recovered { seq, kept } = recovered;
         let limits = Limits::new(options);
-        Self {
-            journal,
-            archive,
-            table,
-            health,
-            seq,
-            live,
-            dead: dead.into(),
-            batch_max: options.batch_max,
-            limits,
-        }
+        Self { journal, archive, table, health, seq, kept, batch_max: options.batch_max, limits }
     }
 
     /// Runs until it is told to close, or nobody is left to tell it.
@@ -144,7 +134,7 @@ impl Writer {
     }
 
     fn next(&self, queue: &Receiver<Request>) -> Result<Request, RecvTimeoutError> {
-        let is_tidy = self.dead.is_empty() && *self.health.borrow() == Health::Writable;
+        let is_tidy = self.kept.is_tidy() && *self.health.borrow() == Health::Writable;
         if is_tidy {
             queue.recv().map_err(|_closed| RecvTimeoutError::Disconnected)
         } else {
@@ -183,21 +173,15 @@ impl Writer {
     fn decide(&self, batch: &mut Batch, id: &TaskId, change: Change) -> Decided {
         let previous = match batch.pending.get(id) {
             Some(task) => Some(Arc::clone(task)),
-            None => match self.table.get(id) {
-                Some(task) => Some(task),
-                None => {
-                    let archived = self.archive.get(id);
-                    archived.map_err(|error| StoreError::Unreadable(error.to_string()))?.map(Arc::new)
-                }
-            },
+            None => self.find(id)?,
         };
         let brings_input = matches!(change, Change::Claim(_));
         let stamp = stamp(self.seq + batch.moves.len() as u64 + 1);
         match Task::after(previous.as_deref(), id, change, stamp) {
             Ok(next) => {
                 let next = Arc::new(next);
-                // The row of a task that comes from the archive is the first in the journal.
-                let is_first = !self.live.contains_key(id) && !batch.pending.contains_key(id);
+                // The record of a task that comes from the archive is the first in the journal.
+                let is_first = !self.kept.holds(id) && !batch.pending.contains_key(id);
                 batch.are_whole.push(brings_input || is_first || next.input.bytes.is_empty());
                 batch.bytes += next.payload_bytes();
                 batch.pending.insert(next.id.clone(), Arc::clone(&next));
@@ -209,8 +193,8 @@ impl Writer {
     }
 
     fn commit(&mut self, batch: Batch) {
-        let Batch { moves, are_whole, answers, .. } = batch;
-        match self.write(&moves, &are_whole) {
+        let Batch { moves, are_whole, pending, answers, .. } = batch;
+        match self.write(&moves, &are_whole, |id| pending.contains_key(id)) {
             Ok(()) => {
                 self.table.publish(&moves, self.seq);
                 for (answer, decided) in answers {
@@ -244,63 +228,94 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, moves: &[Move], are_whole: &[bool]) -> Result<(), StoreError> {
+    fn write(
+        &mut self,
+        moves: &[Move],
+        are_whole: &[bool],
+        is_written: impl Fn(&TaskId) -> bool,
+    ) -> Result<(), StoreError> {
         self.is_alive()?;
         if moves.is_empty() {
             return Ok(());
         }
-        let seqs = self.seq + 1..;
-        let entries = moves.iter().zip(are_whole).zip(seqs.clone()).map(|((one, is_whole), seq)| Entry {
-            seq,
-            task: &*one.next,
-            is_whole: *is_whole,
-        });
-        let deleted = self.dead.len().min(2 * moves.len() + DELETED_MIN);
-        let committed = self.journal.commit(entries, self.dead.iter().take(deleted).copied());
-        self.note(committed)?;
-
-        self.dead.drain(..deleted);
-        for ((one, is_whole), seq) in moves.iter().zip(are_whole).zip(seqs) {
-            let rows = self.live.entry(one.next.id.clone()).or_default();
-            // Each row is the whole state but for the input, so the one that holds the input and the last are enough.
-            let needed = usize::from(!*is_whole).min(rows.len());
-            self.dead.extend(rows.drain(needed..));
-            rows.push(seq);
-        }
-        self.seq += moves.len() as u64;
+        let changes = moves.iter().zip(are_whole).map(|(one, is_whole)| (&one.next, *is_whole));
+        let carried = self.carried(is_written)?;
+        let carried = carried.iter().map(|task| (task, true));
+        // Before they are forgotten for the batches that are written now.
+        let without_bytes = moves.iter().filter(|one| one.has_dropped_bytes());
+        let tainted: Vec<_> = without_bytes.flat_map(|one| self.kept.needed_by(&one.next.id)).collect();
+        self.append(self.seq + moves.len() as u64, changes.chain(carried), DELETED_MAX)?;
+        self.kept.taint(tainted);
         Ok(())
     }
 
-    /// Without requests: deletes rows, and finds out whether the disk takes writes again.
-    fn tidy(&mut self) {
-        let committed = match &*self.health.borrow() {
-            Health::Dead(_) => {
-                self.dead.clear();
-                return;
-            }
-            Health::Writable | Health::Unavailable(_) => {
-                let deleted = self.dead.len().min(DELETED_IDLE);
-                if deleted == 0 {
-                    self.journal.probe()
-                } else {
-                    let dead = self.dead.iter().take(deleted).copied();
-                    self.journal.commit(std::iter::empty(), dead).map(|()| drop(self.dead.drain(..deleted)))
-                }
-            }
-        };
-        // The error is kept in the health.
-        let _ = self.note(committed);
+    /// Appends records, and deletes what is not needed any more.
+    fn append<'a>(
+        &mut self,
+        seq: u64,
+        records: impl Iterator<Item = (&'a Arc<Task>, bool)> + Clone,
+        deleted_max: usize,
+    ) -> Result<(), StoreError> {
+        let number = self.kept.next();
+        let deleted = self.kept.dead().len().min(deleted_max);
+        let entries = records.clone().map(|(task, is_whole)| Entry { task: &**task, is_whole });
+        let dead = self.kept.dead().iter().take(deleted).copied();
+        let committed = self.journal.commit(number, seq, entries, dead);
+        self.note(committed)?;
+
+        self.seq = seq;
+        self.kept.dead().drain(..deleted);
+        let count = records.clone().count();
+        if count > 0 {
+            self.kept.append(number, count);
+        }
+        for (task, is_whole) in records {
+            self.kept.record(&task.id, is_whole);
+        }
+        Ok(())
     }
 
-    /// Marks the rows of an id as dead, unless it has come back into memory since it was archived, or does so with this
-    /// commit: then it needs them, or they are dead already.
-    fn bury(&mut self, batch: &Batch, id: &TaskId) {
-        if !self.table.holds(id)
-            && !batch.pending.contains_key(id)
-            && let Some(rows) = self.live.remove(id)
-        {
-            self.dead.extend(rows);
+    /// The tasks of a batch that is to be given up, to be written once more.
+    fn carried(&mut self, is_written: impl Fn(&TaskId) -> bool) -> Result<Vec<Arc<Task>>, StoreError> {
+        let Some(number) = self.kept.next_to_give_up() else { return Ok(Vec::new()) };
+        let batch = self.journal.batch(number);
+        let batch = batch.map_err(|error| StoreError::Unreadable(error.to_string()))?;
+        let mut ids: Vec<_> =
+            batch.into_iter().flat_map(|batch| batch.entries).map(|entry| entry.task.id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let needed = ids.into_iter().filter(|id| self.kept.needs(id, number) && !is_written(id));
+        // One that has just left memory is told of as archived soon.
+        Ok(needed.filter_map(|id| self.table.get(&id)).collect())
+    }
+
+    /// Without requests: gives up batches, deletes, and finds out whether the disk takes writes again.
+    fn tidy(&mut self) {
+        if let Health::Dead(_) = &*self.health.borrow() {
+            self.kept.dead().clear();
+            return;
         }
+        // An error is kept in the health.
+        let _ = self.carried(|_| false).and_then(|carried| {
+            if carried.is_empty() && self.kept.dead().is_empty() {
+                let probed = self.journal.probe();
+                return self.note(probed);
+            }
+            self.append(self.seq, carried.iter().map(|task| (task, true)), DELETED_IDLE)
+        });
+    }
+
+    /// Lets go of the batches that an id needs, unless it has come back into memory since it was archived, or does so with
+    /// this commit: then it needs them, or others.
+    fn bury(&mut self, batch: &Batch, id: &TaskId) {
+        if !self.table.holds(id) && !batch.pending.contains_key(id) {
+            self.kept.bury(id);
+        }
+    }
+
+    /// The record in memory or in the archive.
+    fn find(&self, id: &TaskId) -> Result<Option<Arc<Task>>, StoreError> {
+        find(&self.table, &self.archive, id).map_err(|error| StoreError::Unreadable(error.to_string()))
     }
 
     /// Keeps the health in step with what the last commit came to.

@@ -77,7 +77,7 @@ impl Stream {
         let request = Request::builder()
             .method(Method::POST)
             .uri(path)
-            .header("host", "a")
+            .header("host", "localhost")
             .header("content-type", "application/ndjson; charset=utf-8")
             .body(BoxBody::new(body))
             .unwrap();

@@ -87,6 +87,11 @@ impl TestServer {
         self.signal(Signal::KILL);
     }
 
+    /// Asks it to read its config again.
+    pub(crate) fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
     fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id");
         kill_process(pid, signal).expect("a signal");

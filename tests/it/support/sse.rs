@@ -123,7 +123,7 @@ async fn ask(base: &str, path: &str, headers: &[(&str, &str)]) -> (Response<Inco
         // How it ends is the matter of the test.
         let _ = connection.await;
     });
-    let mut request = Request::get(path).header("host", "a");
+    let mut request = Request::get(path).header("host", "localhost");
     for (name, value) in headers {
         request = request.header(*name, *value);
     }

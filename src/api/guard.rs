@@ -1,0 +1,205 @@
+//! Who is let in: with tokens, who has one with the scope that the route needs; without, who means this service and is
+//! no web page of somebody else's.
+//!
+//! Invariant: no handler runs before this has let the request in (tests/it/tokens.rs).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use tower_service::Service as _;
+
+use super::problem::Problem;
+use super::routes::{self, Needed};
+use super::{Api, Live};
+use crate::access::{Failures, Invalid, Scope, Token, TooMany};
+
+/// The whole interface: the routes, and the guard before them. Cheap to clone.
+#[derive(Clone)]
+pub struct Interface {
+    router: Router,
+    guard: Arc<Guard>,
+}
+
+struct Guard {
+    api: Arc<Api>,
+    needed: matchit::Router<Needed>,
+    failures: Failures,
+}
+
+/// What a request has to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    Nothing,
+    /// Any: what is not there is told only to those who have a token.
+    Token,
+    Scope(Scope),
+}
+
+impl Interface {
+    /// The interface over this recorder and these handlers.
+    #[must_use]
+    pub fn new(api: Api) -> Self {
+        let failures = Failures::new(api.auth_failures);
+        let api = Arc::new(api);
+        let (router, needed) = routes::built(Arc::clone(&api));
+        Self { router, guard: Arc::new(Guard { api, needed, failures }) }
+    }
+
+    /// Answers a request that came from this address.
+    pub async fn answer<B>(mut self, mut request: Request<B>, peer: IpAddr) -> Response
+    where
+        B: axum::body::HttpBody<Data = bytes::Bytes> + Send + 'static,
+        B::Error: Into<axum::BoxError>,
+    {
+        match self.guard.admit(&request, peer) {
+            Ok(None) => {}
+            Ok(Some(token)) => drop(request.extensions_mut().insert(token)),
+            Err(problem) => return problem.into_response(),
+        }
+        let Ok(response) = self.router.call(request.map(Body::new)).await;
+        response
+    }
+}
+
+impl Guard {
+    /// The token that the request may use; none where there are no tokens, or where the route needs none.
+    fn admit<B>(&self, request: &Request<B>, peer: IpAddr) -> Result<Option<Arc<Token>>, Problem> {
+        let live = self.api.live.load();
+        if live.tokens.is_empty() {
+            return is_meant(&self.api, request.headers()).map(|()| None);
+        }
+        let needs = self.needs(request.method(), request.uri().path());
+        if needs == Needs::Nothing {
+            return Ok(None);
+        }
+        let token = self.token(&live, request.headers(), peer)?;
+        match needs {
+            Needs::Scope(scope) if !token.scopes.contains(&scope) => Err(too_narrow(&token, scope)),
+            Needs::Scope(_) | Needs::Token | Needs::Nothing => Ok(Some(token)),
+        }
+    }
+
+    fn needs(&self, method: &Method, path: &str) -> Needs {
+        // The router answers HEAD as it answers GET.
+        let method = if *method == Method::HEAD { &Method::GET } else { method };
+        let by_method = self.needed.at(path).map(|found| found.value.as_slice()).unwrap_or_default();
+        match by_method.iter().find(|(known, _)| known == method) {
+            Some((_, None)) => Needs::Nothing,
+            Some((_, Some(scope))) => Needs::Scope(*scope),
+            None => Needs::Token,
+        }
+    }
+
+    fn token(&self, live: &Live, headers: &HeaderMap, peer: IpAddr) -> Result<Arc<Token>, Problem> {
+        let mut given = headers.get_all(header::AUTHORIZATION).iter();
+        let secret = match (given.next(), given.next()) {
+            (Some(_), Some(_)) => {
+                return Err(Problem::invalid_header("One Authorization header is allowed."));
+            }
+            (Some(value), None) => secret(value),
+            (None, _) => None,
+        };
+        let Some(secret) = secret else {
+            let detail = "This needs a token, as the header Authorization: Bearer SECRET.";
+            let problem =
+                Problem::new(StatusCode::UNAUTHORIZED, "token-required", "A token is needed", detail);
+            return Err(problem.with_challenge(CHALLENGE));
+        };
+        // A right secret always opens, also where wrong ones came from the same address, which may be that of a proxy.
+        // The limit is there to keep the log and the processor free; guesses are hopeless without it.
+        let invalid = match live.tokens.opened_by(secret) {
+            Ok(token) => return Ok(token),
+            Err(invalid) => invalid,
+        };
+        self.failures.count(peer).map_err(|too_many| limited(peer, too_many))?;
+        Err(refused(peer, &invalid))
+    }
+}
+
+const CHALLENGE: &str = "Bearer realm=\"task-recorder\"";
+
+fn secret(value: &HeaderValue) -> Option<&[u8]> {
+    let (scheme, rest) = value.as_bytes().split_at_checked("Bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| rest.trim_ascii())
+}
+
+fn refused(peer: IpAddr, invalid: &Invalid) -> Problem {
+    let (code, title, detail) = match invalid {
+        Invalid::Unknown => {
+            ("invalid-token", "The token is not valid", "No token has this secret.".to_owned())
+        }
+        Invalid::Expired(token) => {
+            ("expired-token", "The token has expired", format!("The token {} has expired.", token.name))
+        }
+    };
+    tracing::info!(%peer, reason = code, "a request with a bad token was refused");
+    let challenge = format!("{CHALLENGE}, error=\"invalid_token\", error_description=\"{title}\"");
+    Problem::new(StatusCode::UNAUTHORIZED, code, title, detail).with_challenge(&challenge)
+}
+
+fn too_narrow(token: &Token, scope: Scope) -> Problem {
+    let has: Vec<_> = token.scopes.iter().map(|scope| scope.as_str()).collect();
+    let detail = format!("This needs the scope {scope}; the token {} has {}.", token.name, has.join(", "));
+    let challenge = format!("{CHALLENGE}, error=\"insufficient_scope\", scope=\"{scope}\"");
+    let title = "The token is not good for this";
+    Problem::new(StatusCode::FORBIDDEN, "insufficient-scope", title, detail).with_challenge(&challenge)
+}
+
+fn limited(peer: IpAddr, too_many: TooMany) -> Problem {
+    if too_many.is_news {
+        tracing::warn!(%peer, "bad tokens come from an address faster than server.auth_failures allows");
+    }
+    let seconds = u32::try_from(too_many.retry_after.as_secs() + 1).unwrap_or(u32::MAX);
+    let detail = format!("Too many requests with bad tokens came from this address; wait {seconds} seconds.");
+    let title = "Too many bad tokens";
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-failures", title, detail).with_retry_after(seconds)
+}
+
+/// Without tokens, refuses what a web page of a stranger can make a browser send: a request to a name that the stranger
+/// has pointed to this machine, and one that a page of another host sends.
+fn is_meant(api: &Api, headers: &HeaderMap) -> Result<(), Problem> {
+    let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
+    let is_listed = |authority: &[u8]| {
+        api.hosts.as_ref().is_some_and(|hosts| {
+            let host = host_of(authority);
+            host == b"127.0.0.1" || host == b"localhost" || is_of(host, hosts)
+        })
+    };
+    if let Some(host) = host.filter(|host| api.hosts.is_some() && !is_listed(host)) {
+        let host = String::from_utf8_lossy(host);
+        let detail = format!(
+            "Without tokens, {host:?} is not served: use localhost or 127.0.0.1, or name the host in server.hosts."
+        );
+        let title = "The host is not served";
+        return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "unknown-host", title, detail));
+    }
+    let Some(origin) = headers.get(header::ORIGIN).map(HeaderValue::as_bytes) else { return Ok(()) };
+    let authority = origin.windows(3).position(|piece| piece == b"://").and_then(|at| origin.get(at + 3..));
+    if authority.is_some_and(|authority| Some(authority) == host || is_listed(authority)) {
+        return Ok(());
+    }
+    let origin = String::from_utf8_lossy(origin);
+    let detail = format!("Without tokens, requests from the web page {origin:?} are refused.");
+    Err(Problem::new(StatusCode::FORBIDDEN, "foreign-origin", "The web page may not do this", detail))
+}
+
+/// The host of `host:port`, an IPv6 address with its brackets.
+fn host_of(authority: &[u8]) -> &[u8] {
+    let end = match authority.first() {
+        Some(b'[') => authority.iter().position(|byte| *byte == b']').map(|at| at + 1),
+        _ => authority.iter().position(|byte| *byte == b':'),
+    };
+    end.and_then(|end| authority.get(..end)).unwrap_or(authority)
+}
+
+fn is_of(host: &[u8], hosts: &[String]) -> bool {
+    let Ok(host) = std::str::from_utf8(host) else { return false };
+    let ip = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    host.eq_ignore_ascii_case("localhost")
+        || ip.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+        || hosts.iter().any(|own| own.eq_ignore_ascii_case(host))
+}

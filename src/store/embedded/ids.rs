@@ -1,0 +1,161 @@
+//! Where the archive holds which id: an index beside it, for the writer's question "was this id ever seen?" above all.
+//!
+//! An id is known by a keyed hash of 64 bits, its place is the key of its row. The newest entries are in memory; when
+//! there are enough of them they are written as a [`Run`], a file that is sorted by hash and never changed, and runs of
+//! one level are merged into one of the next. So an id costs some sixteen bytes a level of plain appending writes, however
+//! many there are and in whatever order they come; a B-tree would touch a page of its own for each.
+//!
+//! Invariant: every row of the archive has an entry here. An entry is a hint: its row may be gone, or be another id's
+//! with the same hash, so who finds one looks at the row. All of it can be made anew from the archive.
+
+mod filter;
+mod run;
+
+use std::collections::BTreeSet;
+use std::hash::Hasher as _;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use siphasher::sip::SipHasher13;
+
+pub(super) use self::run::Run;
+use crate::task::TaskId;
+
+/// Entries in memory that make a run: 1 MiB on disk.
+const RECENT_MAX: usize = 1 << 16;
+/// Runs of one level that are merged into one of the next.
+const MERGED: usize = 4;
+
+/// An entry, in the order of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Entry {
+    pub(super) hash: u64,
+    pub(super) place: u64,
+}
+
+/// Shared by who asks and the archiver, which alone changes it.
+#[derive(Debug)]
+pub(super) struct Ids {
+    folder: PathBuf,
+    key: (u64, u64),
+    contents: RwLock<Contents>,
+    /// Grows whenever tasks that were archived leave memory.
+    version: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Contents {
+    recent: BTreeSet<Entry>,
+    /// Oldest first.
+    runs: Vec<Arc<Run>>,
+}
+
+impl Ids {
+    /// With the runs of the folder, oldest first. The key belongs to the runs.
+    pub(super) fn new(folder: &Path, key: (u64, u64), runs: Vec<Arc<Run>>) -> Self {
+        let contents = RwLock::new(Contents { runs, ..Contents::default() });
+        Self { folder: folder.to_owned(), key, contents, version: AtomicU64::new(0) }
+    }
+
+    /// See [`Ids::passed`].
+    pub(super) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Tells that entries were added whose tasks leave memory now: who has looked into memory before, found nothing there
+    /// and nothing here, has to look again.
+    pub(super) fn pass(&self) {
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    fn entry(&self, id: &TaskId, place: u64) -> Entry {
+        let mut hasher = SipHasher13::new_with_keys(self.key.0, self.key.1);
+        hasher.write(id.as_str().as_bytes());
+        Entry { hash: hasher.finish(), place }
+    }
+
+    /// Where the row of the id may be; mostly one place, or none for an id that was never archived.
+    pub(super) fn places(&self, id: &TaskId) -> io::Result<Vec<u64>> {
+        let first = self.entry(id, 0);
+        let (mut places, runs) = {
+            let contents = self.contents.read().unwrap_or_else(PoisonError::into_inner);
+            let recent = contents.recent.range(first..=Entry { place: u64::MAX, ..first });
+            let places: Vec<_> = recent.map(|entry| entry.place).collect();
+            let mut runs = contents.runs.iter().filter(|run| run.may_hold(first.hash)).peekable();
+            // Nearly always there is none.
+            let runs: Vec<_> =
+                if runs.peek().is_some() { runs.map(Arc::clone).collect() } else { Vec::new() };
+            (places, runs)
+        };
+        for run in runs {
+            run.find(first.hash, &mut places)?;
+        }
+        Ok(places)
+    }
+
+    /// Adds the places of rows.
+    pub(super) fn add<'a>(&self, rows: impl Iterator<Item = (&'a TaskId, u64)>) {
+        let entries: Vec<_> = rows.map(|(id, place)| self.entry(id, place)).collect();
+        let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
+        contents.recent.extend(entries);
+    }
+
+    /// Whether a run is to be made of what is in memory.
+    pub(super) fn is_full(&self) -> bool {
+        self.read().recent.len() >= RECENT_MAX
+    }
+
+    /// Writes what is in memory as a run with this number. It holds from [`Ids::install`] on.
+    pub(super) fn seal(&self, number: u64) -> io::Result<Run> {
+        let recent: Vec<_> = self.read().recent.iter().copied().collect();
+        Run::write(&self.folder, number, 0, recent.len(), recent.into_iter().map(Ok))
+    }
+
+    /// Takes the run in place of what is in memory.
+    pub(super) fn install(&self, run: Run) {
+        let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
+        contents.recent.clear();
+        contents.runs.push(Arc::new(run));
+    }
+
+    /// The oldest runs of a level that has enough of them to be merged.
+    pub(super) fn mergeable(&self) -> Option<Vec<Arc<Run>>> {
+        let contents = self.read();
+        let level = contents
+            .runs
+            .iter()
+            .map(|run| run.level)
+            .find(|level| contents.runs.iter().filter(|run| run.level == *level).count() >= MERGED)?;
+        let runs = contents.runs.iter().filter(|run| run.level == level).take(MERGED);
+        Some(runs.map(Arc::clone).collect())
+    }
+
+    /// Writes one run in place of these. Of entries with the same hash those stay whose row is there. It holds from
+    /// [`Ids::replace`] on.
+    pub(super) fn merge<E: From<io::Error>>(
+        &self,
+        runs: &[Arc<Run>],
+        number: u64,
+        is_there: impl FnMut(u64) -> Result<bool, E>,
+    ) -> Result<Run, E> {
+        run::merge(&self.folder, number, runs, is_there)
+    }
+
+    /// Takes the run in place of those that it was merged from, and removes their files.
+    pub(super) fn replace(&self, merged: &[Arc<Run>], by: Run) {
+        let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
+        let is_merged = |run: &Arc<Run>| merged.iter().any(|one| one.number == run.number);
+        contents.runs.retain(|run| !is_merged(run));
+        contents.runs.push(Arc::new(by));
+        drop(contents);
+        for run in merged {
+            run.remove(&self.folder);
+        }
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Contents> {
+        self.contents.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}

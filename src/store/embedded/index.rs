@@ -1,0 +1,156 @@
+//! Keeps the index of the archive's ids whole: opens it, writes runs, merges them, and makes it anew where it is not there.
+//!
+//! Which runs hold is said by the table `runs` of the archive, so that a run comes and goes in one commit. A crash
+//! loses what was in memory; those rows are found by their place, or in the table `late` where a row was added behind
+//! the others.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use rusqlite::Connection;
+
+use super::archive::{Archive, ArchiveError};
+use super::ids::{Ids, Run};
+use super::row;
+use crate::task::TaskId;
+
+/// Rows read at once while the index is made anew.
+const ROWS: u64 = 100_000;
+
+/// The archive with its index.
+pub(super) fn open(connection: Connection, folder: &Path) -> Result<Archive, ArchiveError> {
+    let (ids, indexed_to) = load(&connection, folder)?;
+    let mut archive = Archive::new(connection, ids, indexed_to);
+    archive.complete_index()?;
+    Ok(archive)
+}
+
+impl Archive {
+    /// Adds the rows that the runs lack.
+    fn complete_index(&mut self) -> Result<(), ArchiveError> {
+        let late = "SELECT entered, id FROM late JOIN tasks USING (entered) WHERE entered > ? LIMIT ?";
+        self.index_rows(late, 0, |_, _| Ok(()))?;
+        let began_at = self.indexed_to;
+        let rows = "SELECT entered, id FROM tasks WHERE entered > ? ORDER BY entered LIMIT ?";
+        self.index_rows(rows, began_at, |archive, last| {
+            if began_at == 0 {
+                tracing::info!(up_to = last, "making the index of the archive's ids anew");
+            }
+            archive.tend_index(last)
+        })
+    }
+
+    fn index_rows(
+        &mut self,
+        sql: &str,
+        mut after: u64,
+        mut then: impl FnMut(&mut Self, u64) -> Result<(), ArchiveError>,
+    ) -> Result<(), ArchiveError> {
+        loop {
+            let rows = self.rows_after(sql, after)?;
+            let Some((_, last)) = rows.last() else { return Ok(()) };
+            after = *last;
+            self.ids.add(rows.iter().map(|(id, place)| (id, *place)));
+            then(self, after)?;
+        }
+    }
+
+    fn rows_after(&self, sql: &str, after: u64) -> rusqlite::Result<Vec<(TaskId, u64)>> {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query((after, ROWS))?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            let id = row.get_ref(1)?.as_str()?.parse().map_err(|error| row::foreign(1, error))?;
+            found.push((id, row.get(0)?));
+        }
+        Ok(found)
+    }
+
+    /// Writes and merges runs when it is time. Every row up to this place has to be in the index, or in `late`.
+    pub(super) fn tend_index(&mut self, indexed_to: u64) -> Result<(), ArchiveError> {
+        if !self.ids.is_full() {
+            return Ok(());
+        }
+        let number = self.next_run()?;
+        let run = self.ids.seal(number)?;
+        let transaction = self.connection.transaction()?;
+        transaction.execute("INSERT INTO runs VALUES (?, ?)", (number, run.level))?;
+        transaction.execute("UPDATE progress SET indexed_to = ?", [indexed_to])?;
+        transaction.execute("DELETE FROM late", [])?;
+        transaction.commit()?;
+        self.indexed_to = indexed_to;
+        self.ids.install(run);
+
+        while let Some(runs) = self.ids.mergeable() {
+            self.merge(&runs)?;
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self, runs: &[Arc<Run>]) -> Result<(), ArchiveError> {
+        let number = self.next_run()?;
+        let merged = {
+            let mut find = self.connection.prepare_cached("SELECT 1 FROM tasks WHERE entered = ?")?;
+            self.ids.merge(runs, number, |place| find.exists([place]).map_err(ArchiveError::from))?
+        };
+        let transaction = self.connection.transaction()?;
+        for run in runs {
+            transaction.execute("DELETE FROM runs WHERE number = ?", [run.number])?;
+        }
+        transaction.execute("INSERT INTO runs VALUES (?, ?)", (number, merged.level))?;
+        transaction.commit()?;
+        self.ids.replace(runs, merged);
+        Ok(())
+    }
+
+    fn next_run(&self) -> rusqlite::Result<u64> {
+        self.connection.query_row("SELECT coalesce(max(number), 0) + 1 FROM runs", [], |row| row.get(0))
+    }
+}
+
+/// The index as far as its runs go, and how far that is.
+fn load(connection: &Connection, folder: &Path) -> Result<(Arc<Ids>, u64), ArchiveError> {
+    let sql = "SELECT indexed_to, ids_key FROM progress";
+    let (mut indexed_to, key): (u64, [u8; 16]) =
+        connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let folder = folder.join("ids");
+    fs::create_dir_all(&folder)?;
+    let mut listed = connection.prepare("SELECT number, level FROM runs ORDER BY number")?;
+    let listed =
+        listed.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<Vec<_>>>()?;
+    let opened = listed.iter().map(|(number, level)| Run::open(&folder, *number, *level).map(Arc::new));
+    let runs = match opened.collect::<io::Result<Vec<_>>>() {
+        Ok(runs) => runs,
+        Err(error) => {
+            let is_damage = matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+            );
+            if !is_damage {
+                return Err(error.into());
+            }
+            tracing::warn!(%error, "the index of the archive's ids is damaged; it is made anew, which takes a while");
+            connection
+                .execute_batch("BEGIN; DELETE FROM runs; UPDATE progress SET indexed_to = 0; COMMIT")?;
+            indexed_to = 0;
+            Vec::new()
+        }
+    };
+    remove_others(&folder, &runs)?;
+    let (first, second) = key.split_at(8);
+    let half = |half: &[u8]| half.iter().fold(0, |key, byte| key << 8 | u64::from(*byte));
+    Ok((Arc::new(Ids::new(&folder, (half(first), half(second)), runs)), indexed_to))
+}
+
+/// A crash leaves files of runs that never held, or do not hold any more.
+fn remove_others(folder: &Path, runs: &[Arc<Run>]) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if !runs.iter().any(|run| run.path(folder) == path) {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,161 @@
+//! Which batches of the journal are still needed, by which tasks.
+//!
+//! Each record is the whole state of its task but, mostly, for the input, so a task needs at most two batches: the one
+//! that holds its input, and the last. A batch that no task needs is dead and may be deleted.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use foldhash::fast::RandomState;
+
+use crate::task::TaskId;
+
+/// So many records may be unneeded before batches that are needed for a few others only are given up.
+const SLACK: usize = 20_000;
+
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    tasks: HashMap<TaskId, Needs, RandomState>,
+    batches: BTreeMap<u64, Batch>,
+    /// Of all batches.
+    records: usize,
+    /// The batches to delete.
+    dead: VecDeque<u64>,
+    /// The batches to give up soon, because they hold bytes that were dropped.
+    tainted: Vec<u64>,
+    /// The number of the last batch.
+    last: u64,
+}
+
+/// The batches that a task needs; may be the same one twice.
+#[derive(Debug, Clone, Copy)]
+struct Needs {
+    input: u64,
+    last: u64,
+}
+
+#[derive(Debug)]
+struct Batch {
+    records: usize,
+    /// How often tasks need it.
+    needs: usize,
+}
+
+impl Kept {
+    /// The number of the next batch.
+    pub(super) fn next(&self) -> u64 {
+        self.last + 1
+    }
+
+    /// A batch was found, or written.
+    pub(super) fn append(&mut self, number: u64, records: usize) {
+        self.last = number;
+        self.records += records;
+        self.batches.insert(number, Batch { records, needs: 0 });
+    }
+
+    /// A task was found, for which these batches are needed.
+    pub(super) fn found(&mut self, id: TaskId, input: u64, last: u64) {
+        self.need(input);
+        self.need(last);
+        self.tasks.insert(id, Needs { input, last });
+    }
+
+    /// The last batch holds a record of the task; of its input too if it `is_whole`.
+    pub(super) fn record(&mut self, id: &TaskId, is_whole: bool) {
+        let last = self.last;
+        self.need(last);
+        match self.tasks.get_mut(id) {
+            Some(needs) if is_whole => {
+                let Needs { input, last: before } = std::mem::replace(needs, Needs { input: last, last });
+                self.need(last);
+                self.release(input);
+                self.release(before);
+            }
+            Some(needs) => {
+                let before = std::mem::replace(&mut needs.last, last);
+                self.release(before);
+            }
+            None => {
+                self.need(last);
+                self.tasks.insert(id.clone(), Needs { input: last, last });
+            }
+        }
+    }
+
+    pub(super) fn holds(&self, id: &TaskId) -> bool {
+        self.tasks.contains_key(id)
+    }
+
+    /// The archive has the task.
+    pub(super) fn bury(&mut self, id: &TaskId) {
+        if let Some(Needs { input, last }) = self.tasks.remove(id) {
+            self.release(input);
+            self.release(last);
+        }
+    }
+
+    /// The batches that a task needs.
+    pub(super) fn needed_by(&self, id: &TaskId) -> impl Iterator<Item = u64> + use<> {
+        self.tasks
+            .get(id)
+            .map_or([0, 0], |needs| [needs.input, needs.last])
+            .into_iter()
+            .filter(|number| *number > 0)
+    }
+
+    /// These batches hold bytes that must not stay for long.
+    pub(super) fn taint(&mut self, batches: impl IntoIterator<Item = u64>) {
+        self.tainted.extend(batches);
+    }
+
+    /// Batches that nobody needs are dead, also those that were never needed since they were found.
+    pub(super) fn drop_unneeded(&mut self) {
+        let unneeded = self.batches.extract_if(.., |_, batch| batch.needs == 0);
+        for (number, batch) in unneeded {
+            self.records -= batch.records;
+            self.dead.push_back(number);
+        }
+    }
+
+    /// A batch whose needed records are to be written once more, so that it can be deleted: one that is tainted, or the
+    /// oldest where less than half of all records are needed, as where a task works on for long.
+    pub(super) fn next_to_give_up(&mut self) -> Option<u64> {
+        while let Some(number) = self.tainted.last() {
+            if self.batches.contains_key(number) {
+                return Some(*number);
+            }
+            self.tainted.pop();
+        }
+        let is_sparse = self.records > 4 * self.tasks.len() + SLACK;
+        if is_sparse { self.batches.first_key_value().map(|(number, _)| *number) } else { None }
+    }
+
+    pub(super) fn needs(&self, id: &TaskId, batch: u64) -> bool {
+        self.tasks.get(id).is_some_and(|needs| needs.input == batch || needs.last == batch)
+    }
+
+    pub(super) fn dead(&mut self) -> &mut VecDeque<u64> {
+        &mut self.dead
+    }
+
+    pub(super) fn is_tidy(&self) -> bool {
+        self.dead.is_empty() && self.tainted.is_empty()
+    }
+
+    fn need(&mut self, number: u64) {
+        if let Some(batch) = self.batches.get_mut(&number) {
+            batch.needs += 1;
+        }
+    }
+
+    fn release(&mut self, number: u64) {
+        let Some(batch) = self.batches.get_mut(&number) else { return };
+        batch.needs -= 1;
+        if batch.needs == 0
+            && let Some(batch) = self.batches.remove(&number)
+        {
+            self.records -= batch.records;
+            self.dead.push_back(number);
+        }
+    }
+}
