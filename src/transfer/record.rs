@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::task::{
-    Attempt, Digest, Failure, HandlerName, Input, Output, Phase, State, StateName, Task, TaskId, Undo,
+    Attempt, Digest, Failure, HandlerName, Input, Output, Phase, State, StateName, Task, TaskId, Trace, Undo,
 };
 
 /// A whole record. Bytes are `text` where they are UTF-8, else `base64`.
@@ -43,6 +43,8 @@ pub(super) struct Record<'a> {
     notice_due: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     details_dropped: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trace: Option<Trace>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -73,35 +75,53 @@ struct OutputLine<'a> {
 
 impl<'a> Record<'a> {
     pub(super) fn new(task: &'a Task) -> Self {
-        let (text, base64) = written(&task.input.bytes);
-        let Input { media_type, size, digest, .. } = &task.input;
+        // Field by field, so that one that comes to be is not left out; the place is the order of the lines.
+        let Task {
+            id,
+            handler,
+            run,
+            revision,
+            revoked,
+            entered: _,
+            since,
+            state,
+            input,
+            attempts,
+            keys,
+            notice_due,
+            details_dropped,
+            trace,
+        } = task;
+        let (text, base64) = written(&input.bytes);
+        let Input { media_type, size, digest, .. } = input;
         let input = InputLine { media_type: media_type.clone(), size: *size, sha256: *digest, text, base64 };
         let output = task.output().map(|output| {
             let (text, base64) = written(&output.bytes);
             OutputLine { media_type: output.media_type.clone(), truncated: output.truncated, text, base64 }
         });
-        let undo = match &task.state {
+        let undo = match state {
             State::Success { undo, .. } => undo.clone(),
             State::Working { .. } | State::Failed { .. } | State::Absent => None,
         };
         Self {
-            id: task.id.clone(),
-            handler: task.handler.clone(),
+            id: id.clone(),
+            handler: handler.clone(),
             state: task.state_name(),
             phase: task.phase(),
-            run: task.run,
+            run: *run,
             attempt: task.attempt(),
-            revision: task.revision,
-            revoked: task.revoked,
-            since: task.since,
+            revision: *revision,
+            revoked: *revoked,
+            since: *since,
             error: task.failure().cloned(),
             undo,
             input,
             output,
-            attempts: task.attempts.clone(),
-            keys: task.keys.clone(),
-            notice_due: task.notice_due,
-            details_dropped: task.details_dropped,
+            attempts: attempts.clone(),
+            keys: keys.clone(),
+            notice_due: *notice_due,
+            details_dropped: *details_dropped,
+            trace: *trace,
         }
     }
 
@@ -150,6 +170,7 @@ impl<'a> Record<'a> {
             keys: self.keys,
             notice_due: self.notice_due,
             details_dropped: self.details_dropped,
+            trace: self.trace,
             id,
         })
     }

@@ -15,6 +15,7 @@ use crate::http::config;
 use crate::support::program::{Ran, ask, ask_with, program, run};
 use crate::support::receiver::{Answer, Behaviour, Gate, Receiver};
 use crate::support::server::TestServer;
+use crate::support::tls::{Authority, Offer, TlsReceiver};
 use crate::support::within;
 
 /// A service with a receiver for its webhooks.
@@ -305,6 +306,30 @@ async fn a_token_opens_what_its_scopes_say_and_nothing_else() {
     assert_eq!((ran.code, ran.lines().len()), (Some(15), 2), "{ran:?}");
     let ran = ask(server.base(), &["status", "a"]).await;
     assert_eq!(ran.code, Some(15), "{ran:?}");
+}
+
+#[tokio::test]
+async fn an_https_service_is_trusted_by_the_authorities_of_a_file() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    // It answers with what it is sent.
+    let service = TlsReceiver::start(&authority.issue("localhost"), Offer::Both, None).await;
+    let folder = TempDir::new().unwrap();
+    let file = |name: &str, pem: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, pem).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (ours, theirs) = (file("ours", &authority.pem), file("theirs", &stranger.pem));
+    let url = service.url("/");
+    let launch = ["launch", "a", "--input", "@{\"id\":\"a\",\"state\":\"success\"}"];
+    let ran = ask(&url, &[&launch[..], &["--ca-file", &ours]].concat()).await;
+    assert_eq!((ran.code, &ran.json()["state"]), (Some(0), &"success".into()), "{ran:?}");
+    for arguments in [launch.to_vec(), [&launch[..], &["--ca-file", &theirs]].concat()] {
+        let ran = ask(&url, &arguments).await;
+        assert_eq!((ran.code, ran.out.as_str()), (Some(13), ""), "{ran:?}");
+        assert!(ran.err.contains("certificate"), "{ran:?}");
+    }
+    assert_eq!(service.connections(), 1);
 }
 
 #[tokio::test]

@@ -49,6 +49,7 @@ async fn fill(store: &dyn Store) {
     done(store.forget(&id("forgotten")).await.unwrap());
     let request = Request {
         key: Some(Digest::of(b"key")),
+        trace: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().unwrap()),
         ..Request::new(handler("other"), Input::new(None, Bytes::from_static(b"in")))
     };
     let queued = Start { kind: StartKind::Launch(request), is_queued: true };
