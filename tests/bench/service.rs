@@ -140,7 +140,8 @@ async fn run(subject: Subject, connections: usize, options: &Options) -> Run {
     let mut load = Load::open(target, connections).await;
     let mut asking = Connection::open(process.address).await;
     let warm_up = (connections * WARM_UP) as u64;
-    load.run(&Ids::new(0..warm_up)).await;
+    let warmed_up = load.run(&Ids::new(0..warm_up)).await;
+    assert_eq!((warmed_up.refused, warmed_up.broken), (0, 0), "every id is launched");
     settled(&receiver, warm_up, &mut asking).await;
 
     let before = asking.json("/stats").await;
