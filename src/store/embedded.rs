@@ -21,6 +21,7 @@ mod ids;
 mod index;
 mod journal;
 mod kept;
+mod queue;
 mod reader;
 mod recovery;
 mod row;
@@ -29,7 +30,7 @@ mod writer;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, SyncSender, TrySendError};
+use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -38,6 +39,7 @@ use tokio::sync::{oneshot, watch};
 
 use self::archiver::Archiver;
 use self::folder::Folder;
+use self::queue::Queue;
 use self::reader::Readers;
 pub use self::snapshot::{CopyError, Snapshot};
 use self::writer::{Answer, Request, Writer};
@@ -137,7 +139,7 @@ pub enum OpenError {
 #[derive(Debug)]
 pub struct EmbeddedStore {
     table: Arc<Table>,
-    requests: SyncSender<Request>,
+    requests: Arc<Queue<Request>>,
     readers: Readers,
     health: watch::Receiver<Health>,
     threads: Arc<Mutex<Option<Threads>>>,
@@ -146,7 +148,7 @@ pub struct EmbeddedStore {
 /// What ends when the store is closed, in this order.
 #[derive(Debug)]
 struct Threads {
-    requests: SyncSender<Request>,
+    requests: Arc<Queue<Request>>,
     writer: JoinHandle<()>,
     archiver: JoinHandle<()>,
     _folder: Folder,
@@ -167,14 +169,15 @@ impl EmbeddedStore {
         let readers = Readers::start(&folder, &archive.ids).map_err(failed)?;
 
         let health = Arc::new(watch::Sender::new(Health::Writable));
-        let (requests, queue) = mpsc::sync_channel(options.queue_max);
+        let requests = Arc::new(Queue::new(options.queue_max));
         let (wake, awakened) = mpsc::sync_channel(1);
         let archiver =
-            Archiver::new(archive, Arc::clone(&table), requests.clone(), Arc::clone(&health), options);
+            Archiver::new(archive, Arc::clone(&table), Arc::clone(&requests), Arc::clone(&health), options);
         let writer =
             Writer::new(journal, lookup, Arc::clone(&table), recovered, Arc::clone(&health), options);
+        let queue = Arc::clone(&requests);
         let threads = Threads {
-            requests: requests.clone(),
+            requests: Arc::clone(&requests),
             writer: spawn_vital("store-writer", &health, move || writer.run(&queue, &wake)),
             archiver: spawn_vital("store-archiver", &health, move || archiver.run(&awakened)),
             _folder: folder,
@@ -186,9 +189,9 @@ impl EmbeddedStore {
     /// Asks the writer, and waits for its answer.
     async fn ask<T>(&self, request: impl FnOnce(Answer<T>) -> Request) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
-        self.requests.try_send(request(answer)).map_err(|error| match error {
-            TrySendError::Full(_) => StoreError::Busy,
-            TrySendError::Disconnected(_) => StoreError::Closed,
+        self.requests.push(request(answer)).map_err(|refused| match refused {
+            queue::Refused::Full => StoreError::Busy,
+            queue::Refused::Closed => StoreError::Closed,
         })?;
         answered.await.unwrap_or(Err(StoreError::Closed))
     }
@@ -197,7 +200,7 @@ impl EmbeddedStore {
 impl Threads {
     fn end(self) {
         // An error means that the writer has ended already, which is what is wanted.
-        let _ = self.requests.send(Request::Close);
+        let _ = self.requests.push_always(Request::Close);
         for thread in [self.writer, self.archiver] {
             // A panic was told of where it was caught.
             let _ = thread.join();
