@@ -15,6 +15,7 @@
 
 #![expect(
     clippy::print_stdout,
+    clippy::print_stderr,
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
@@ -156,7 +157,7 @@ async fn claim(store: &dyn Store, number: u64) -> task_recorder::store::Claim {
 async fn claim_and_settle(store: &dyn Store, number: u64) {
     let claim = claim(store, number).await;
     let now = Timestamp::now();
-    let failure = (number % 10 == 0).then(|| Failure::new(ErrorKind::Refused, "nobody is there"));
+    let failure = number.is_multiple_of(10).then(|| Failure::new(ErrorKind::Refused, "nobody is there"));
     let attempt = Attempt { run: 1, attempt: 1, started: now, ended: now, code: None, failure, answer: None };
     store.settle(claim, attempt, None).await.unwrap();
 }
@@ -200,9 +201,7 @@ async fn reads(store: &Arc<dyn Store>, measured: u64) -> Value {
         });
     }
     let mut all = serde_json::Map::new();
-    for (name, first) in
-        [("in memory", WORKING_IDS), ("archived", 0), ("unknown", UNKNOWN_IDS)]
-    {
+    for (name, first) in [("in memory", WORKING_IDS), ("archived", 0), ("unknown", UNKNOWN_IDS)] {
         let mut times = Times::default();
         for number in first..first + READS {
             let id = id(number);
