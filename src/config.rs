@@ -146,6 +146,7 @@ impl StoreConfig {
             batch_max: self.batch_max,
             queue_max: self.queue_max,
             events_kept: self.events_kept,
+            ..EmbeddedOptions::default()
         }
     }
 }

@@ -62,6 +62,9 @@ pub struct EmbeddedOptions {
     pub batch_max: usize,
     /// The most changes that wait for a commit; more are refused with [`StoreError::Busy`].
     pub queue_max: usize,
+    /// Ids of archived tasks that are in memory until they are written to the index of the archive together, at least
+    /// one; some 50 bytes each. So many are looked up again at the next start after a crash.
+    pub recent_ids: usize,
     /// The most events that are kept for who was away for a moment, at least one.
     pub events_kept: usize,
 }
@@ -73,6 +76,7 @@ impl Default for EmbeddedOptions {
             hot_bytes: 128 << 20,
             batch_max: 1024,
             queue_max: 65_536,
+            recent_ids: 65_536,
             events_kept: EVENTS_KEPT,
         }
     }
@@ -161,7 +165,7 @@ impl EmbeddedStore {
     /// [`OpenError`]; what the folder holds is left as it was.
     pub fn open(path: &Path, options: &EmbeddedOptions) -> Result<Self, OpenError> {
         let folder = Folder::open(path)?;
-        let (journal, archive) = (folder.journal()?, folder.archive()?);
+        let (journal, archive) = (folder.journal()?, folder.archive(options.recent_ids)?);
         let table = Arc::new(Table::new(options.events_kept));
         let failed = |source| OpenError::Database { path: path.to_owned(), source };
         let lookup = folder.reader(&archive.ids).map_err(failed)?;

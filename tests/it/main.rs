@@ -25,6 +25,7 @@ mod embedded;
 mod events;
 mod handlers;
 mod http;
+mod index;
 mod laws;
 mod life;
 mod load;

@@ -63,9 +63,9 @@ impl Folder {
         Ok(journal)
     }
 
-    pub(super) fn archive(&self) -> Result<Archive, OpenError> {
+    pub(super) fn archive(&self, recent_ids: usize) -> Result<Archive, OpenError> {
         let connection = self.database("archive.db", &Archive::schema())?;
-        index::open(connection, &self.path).map_err(|error| self.failed(error))
+        index::open(connection, &self.path, recent_ids).map_err(|error| self.failed(error))
     }
 
     /// An archive that could not be read.

@@ -98,7 +98,7 @@ impl Snapshot {
         let failed = |source| OpenError::Database { path: path.to_owned(), source };
         hold(&journal, &archive).map_err(failed)?;
         // The index beside the archive belongs to who writes it.
-        let ids = Arc::new(Ids::new(path, (0, 0), Vec::new()));
+        let ids = Arc::new(Ids::new(path, (0, 0), Vec::new(), usize::MAX));
         let archive = ArchiveReader::new(archive, Arc::clone(&ids));
         Ok(Self { path: path.to_owned(), journal: Journal::new(journal), archive, ids })
     }
