@@ -1,7 +1,7 @@
-//! A store that is durable on one machine: two SQLite files in one folder.
+//! A store that is durable on one machine: two SQLite files in one folder, and an index of the ids in the second one.
 //!
-//! `journal.db` takes every change, many in one commit and one fsync; `archive.db` takes settled tasks later, in
-//! batches, one row a task. What has not moved to the archive is in memory too (the hot tier), so that most answers
+//! `journal.db` takes every change, one row a commit, with one fsync; `archive.db` takes settled tasks later, in batches,
+//! one row a task. What has not moved to the archive is in memory too (the hot tier), so that most answers
 //! touch no disk, and memory holds what is recent, not what was ever seen.
 //!
 //! ```text
@@ -39,6 +39,7 @@ use tokio::sync::{oneshot, watch};
 
 use self::archiver::Archiver;
 use self::folder::Folder;
+use self::ids::Ids;
 use self::queue::Queue;
 use self::reader::Readers;
 pub use self::snapshot::{CopyError, Snapshot};
@@ -143,6 +144,7 @@ pub enum OpenError {
 #[derive(Debug)]
 pub struct EmbeddedStore {
     table: Arc<Table>,
+    ids: Arc<Ids>,
     requests: Arc<Queue<Request>>,
     readers: Readers,
     health: watch::Receiver<Health>,
@@ -172,6 +174,7 @@ impl EmbeddedStore {
         let recovered = recovery::replay(&journal, &lookup, &table).map_err(|error| folder.failed(error))?;
         let readers = Readers::start(&folder, &archive.ids).map_err(failed)?;
 
+        let ids = Arc::clone(&archive.ids);
         let health = Arc::new(watch::Sender::new(Health::Writable));
         let requests = Arc::new(Queue::new(options.queue_max));
         let (wake, awakened) = mpsc::sync_channel(1);
@@ -187,7 +190,7 @@ impl EmbeddedStore {
             _folder: folder,
         };
         let threads = Arc::new(Mutex::new(Some(threads)));
-        Ok(Self { table, requests, readers, health: health.subscribe(), threads })
+        Ok(Self { table, ids, requests, readers, health: health.subscribe(), threads })
     }
 
     /// Asks the writer, and waits for its answer.
@@ -263,6 +266,7 @@ impl Store for EmbeddedStore {
     async fn get(&self, id: &TaskId) -> Result<Option<Arc<Task>>, StoreError> {
         let task = match self.table.get(id) {
             Some(task) => Some(task),
+            None if reader::is_unknown(&self.table, &self.ids, id) => None,
             None => {
                 let (table, id) = (Arc::clone(&self.table), id.clone());
                 self.readers.read(move |archive| reader::find(&table, archive, &id)).await?

@@ -76,6 +76,14 @@ impl Ids {
         Entry { hash: hasher.finish(), place }
     }
 
+    /// Whether there is an entry of the id, as far as memory tells: a `false` is certain.
+    pub(super) fn may_hold(&self, id: &TaskId) -> bool {
+        let first = self.entry(id, 0);
+        let contents = self.read();
+        let mut recent = contents.recent.range(first..=Entry { place: u64::MAX, ..first });
+        recent.next().is_some() || contents.runs.iter().any(|run| run.may_hold(first.hash))
+    }
+
     /// Where the row of the id may be; mostly one place, or none for an id that was never archived.
     pub(super) fn places(&self, id: &TaskId) -> io::Result<Vec<u64>> {
         let first = self.entry(id, 0);

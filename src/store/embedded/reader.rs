@@ -72,6 +72,13 @@ fn serve(archive: &ArchiveReader, queue: &Mutex<Receiver<Read>>) {
     }
 }
 
+/// Whether nobody has ever seen the id, as far as memory tells: a `true` is certain.
+pub(super) fn is_unknown(table: &Table, ids: &Ids, id: &TaskId) -> bool {
+    let version = ids.version();
+    // It may have been archived between the two looks.
+    !table.holds(id) && !ids.may_hold(id) && ids.version() == version && !table.holds(id)
+}
+
 /// The record of an id in memory or in the archive.
 pub(super) fn find(
     table: &Table,
