@@ -12,6 +12,7 @@ mod given;
 mod handler_kinds;
 mod handlers;
 mod kind;
+mod outbound;
 mod policy;
 mod reader;
 mod retention;

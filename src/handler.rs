@@ -16,6 +16,8 @@ use crate::task::{HandlerName, Outcome, Policy, Task};
 pub use command::Command;
 pub use webhook::Webhook;
 
+use webhook::Purpose;
+
 /// Something that a task can be launched with.
 #[derive(Debug)]
 pub struct Handler {
@@ -55,7 +57,7 @@ impl Handler {
     /// the action. Once `ending` is canceled it ends soon: the request at once, the command's process group by TERM, then
     /// KILL. Dropping the future ends the request, or kills the process group.
     pub async fn run(&self, task: &Task, attempt: u32, ending: &CancellationToken) -> Outcome {
-        self.action.run(task, attempt, ending).await
+        self.action.run(task, attempt, Purpose::Launch, ending).await
     }
 }
 
@@ -63,17 +65,16 @@ impl Handler {
     /// Undoes a success, as [`Handler::run`] makes one. Without an action there is nothing to do.
     pub async fn undo(&self, task: &Task, attempt: u32, ending: &CancellationToken) -> Outcome {
         match &self.revoke {
-            Some(action) => action.run(task, attempt, ending).await,
+            Some(action) => action.run(task, attempt, Purpose::Revoke, ending).await,
             None => Outcome::success(),
         }
     }
 }
 
 impl Action {
-    /// See [`Handler::run`].
-    pub async fn run(&self, task: &Task, attempt: u32, ending: &CancellationToken) -> Outcome {
+    async fn run(&self, task: &Task, attempt: u32, purpose: Purpose, ending: &CancellationToken) -> Outcome {
         match self {
-            Self::Webhook(webhook) => webhook.run(task, attempt, ending).await,
+            Self::Webhook(webhook) => webhook.run(task, attempt, purpose, ending).await,
             Self::Command(command) => command.run(task, attempt, ending).await,
         }
     }

@@ -37,7 +37,7 @@ use self::endings::Endings;
 use self::lane::{Lane, Place};
 use self::waiters::Waiters;
 use crate::store::{Counts, Feed, Health, Moved, Page, Query, Refused, Store, StoreError};
-use crate::task::{Change, HandlerName, Refusal, Request, Start, StartKind, Task, TaskId};
+use crate::task::{Change, HandlerName, Refusal, Request, Start, StartKind, Task, TaskId, Trace};
 
 pub use self::bulk::{Bulk, BulkAction, BulkError, BulkFailure, BulkState};
 pub use self::lane::{LaneCounts, LaneSpec, Work};
@@ -175,16 +175,16 @@ impl Recorder {
         self.start_in_lane(&lane, id, StartKind::Launch(request), None).await
     }
 
-    /// Launches a failed id again, with its stored handler and input.
+    /// Launches a failed id again, with its stored handler and input, in this trace or in that of its last run.
     ///
     /// # Errors
     /// [`LaunchError`]; nothing has changed then.
-    pub async fn retry_in_lane(&self, id: TaskId) -> Result<Launch, LaunchError> {
+    pub async fn retry_in_lane(&self, id: TaskId, trace: Option<Trace>) -> Result<Launch, LaunchError> {
         let Some(task) = self.status(&id).await? else {
             return Ok(Launch::Refused(Refused { reason: Refusal::NotFound, task: None }));
         };
         let (lane, _) = self.lane(&task.handler).ok_or(LaunchError::UnknownHandler)?;
-        self.start_in_lane(&lane, id, StartKind::Retry, None).await
+        self.start_in_lane(&lane, id, StartKind::Retry { trace }, None).await
     }
 
     async fn start_in_lane(

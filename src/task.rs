@@ -11,6 +11,7 @@ mod policy;
 mod reach;
 mod retention;
 mod start;
+mod trace;
 
 use jiff::Timestamp;
 use jiff::fmt::serde::timestamp::microsecond;
@@ -24,6 +25,7 @@ pub use policy::{OnCrash, Policy, Rate, Retry};
 pub use reach::Reach;
 pub use retention::Retention;
 pub use start::{Match, Request, Start, StartKind};
+pub use trace::{InvalidTrace, Trace, TraceId};
 
 /// How many attempts a task remembers; older ones are dropped.
 pub const ATTEMPTS_KEPT: usize = 20;
@@ -60,6 +62,9 @@ pub struct Task {
     pub notice_due: bool,
     /// Whether the bytes of the input, the output and the attempts were dropped because they were old.
     pub details_dropped: bool,
+    /// The trace to which its last run belongs; none where the launch named none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Trace>,
 }
 
 /// What is true of a task now.
@@ -133,8 +138,10 @@ pub struct Attempt {
     #[serde(with = "microsecond::required")]
     pub ended: Timestamp,
     /// The number it ended with, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<Code>,
     /// Why it failed; none for a success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
     /// The beginning of what the handler gave back with a failure, as text, at most [`ANSWER_BYTES_KEPT`] of it. What a
     /// success gave back is its output.
@@ -227,6 +234,12 @@ impl Task {
     #[must_use]
     pub fn is_input_dropped(&self) -> bool {
         self.details_dropped && self.input.size > 0
+    }
+
+    /// The id of its trace, for the log.
+    #[must_use]
+    pub fn trace_id(&self) -> Option<TraceId> {
+        self.trace.map(|trace| trace.id())
     }
 
     /// Bytes of input and output that it holds in memory.

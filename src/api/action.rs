@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::Api;
 use super::caller::Caller;
-use super::launch::OnDuplicate;
+use super::launch::{OnDuplicate, trace};
 use super::params::{Params, Wait};
 use super::path::TaskPath;
 use super::problem::Problem;
@@ -26,7 +26,7 @@ pub(super) async fn retry(
 ) -> Result<Response, Problem> {
     let wait = api.wait(&uri, &headers)?;
     api.may_move(&caller, &id).await?;
-    let launch = api.recorder.retry_in_lane(id.clone()).await?;
+    let launch = api.recorder.retry_in_lane(id.clone(), trace(&headers)).await?;
     api.answer_launch(&caller, &id, launch, wait, OnDuplicate::Fail).await
 }
 

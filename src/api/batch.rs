@@ -24,11 +24,11 @@ use self::lines::{Line, Read};
 use self::under_way::{Turn, UnderWay};
 use super::Api;
 use super::caller::Caller;
-use super::launch::{Decided, LaunchView, may_see};
+use super::launch::{Decided, LaunchView, may_see, trace};
 use super::params::Params;
 use super::problem::{Problem, ProblemView};
 use crate::handler::Handler;
-use crate::task::{Input, Request, TaskId};
+use crate::task::{Input, Request, TaskId, Trace};
 
 /// How many launches of one batch are under way at once: enough for whole commits.
 const IN_FLIGHT: usize = 256;
@@ -79,7 +79,8 @@ pub(super) async fn launch(
     let default = params.one("handler")?.map(|name| api.handler(&caller, Some(name))).transpose()?;
     let input_max =
         api.live.load().handlers.iter().map(|handler| handler.input_bytes_max).max().unwrap_or_default();
-    let batch = Arc::new(Batch { api, caller, default, under_way: UnderWay::new() });
+    let batch =
+        Arc::new(Batch { api, caller, default, trace: trace(&parts.headers), under_way: UnderWay::new() });
     let answering = Arc::clone(&batch);
     let lines = lines::read(body, input_max + ENVELOPE_BYTES, batch.api.body_timeout);
     let mut lines = Box::pin(lines.peekable());
@@ -114,6 +115,8 @@ struct Batch {
     caller: Caller,
     /// The handler of lines that name none.
     default: Option<Arc<Handler>>,
+    /// Of all its launches.
+    trace: Option<Trace>,
     under_way: Arc<UnderWay>,
 }
 
@@ -161,7 +164,7 @@ impl Batch {
             Some(json) => Input::new(Some(INPUT_TYPE.to_owned()), Bytes::copy_from_slice(json)),
             None => Input::empty(),
         };
-        Ok((id, Request::new(handler.name.clone(), input)))
+        Ok((id, Request { trace: self.trace, ..Request::new(handler.name.clone(), input) }))
     }
 
     /// The line that answers a line.

@@ -20,7 +20,7 @@ use super::view::{self, StatusView};
 use crate::handler::Handler;
 use crate::recorder::Launch;
 use crate::store::Refused;
-use crate::task::{Digest, Input, Match, Refusal, Request, Task, TaskId};
+use crate::task::{Digest, Input, Match, Refusal, Request, Task, TaskId, Trace};
 
 /// The longest `Idempotency-Key`, in bytes.
 const KEY_BYTES_MAX: usize = 255;
@@ -49,7 +49,8 @@ pub(super) async fn launch(
     let if_unknown = if_none_match(&parts.headers)?;
     let input = input(&parts, body, handler.input_bytes_max, api.body_timeout).await?;
 
-    let request = Request { key, if_match, if_unknown, ..Request::new(handler.name.clone(), input) };
+    let trace = trace(&parts.headers);
+    let request = Request { key, if_match, if_unknown, trace, ..Request::new(handler.name.clone(), input) };
     let launch = api.recorder.launch_in_lane(id.clone(), request).await?;
     api.answer_launch(&caller, &id, launch, wait, duplicates).await
 }
@@ -81,6 +82,13 @@ fn key(headers: &HeaderMap) -> Result<Option<Digest>, Problem> {
         (Some(key), None) if (1..=KEY_BYTES_MAX).contains(&key.len()) => Ok(Some(Digest::of(key.as_bytes()))),
         _ => Err(Problem::invalid_header("One Idempotency-Key of 1 to 255 bytes is allowed.")),
     }
+}
+
+/// `traceparent`. One that is not valid counts as none, as W3C Trace Context has it.
+pub(super) fn trace(headers: &HeaderMap) -> Option<Trace> {
+    let mut traces = headers.get_all("traceparent").iter();
+    let trace = traces.next()?.to_str().ok()?.trim().parse().ok();
+    trace.filter(|_| traces.next().is_none())
 }
 
 /// `If-Match`: `*`, or the revisions that answers gave as `ETag`.

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 use super::params::Wait;
 use crate::store::Event;
-use crate::task::{Attempt, Code, Failure, Input, Output, Phase, State, StateName, Task, Undo};
+use crate::task::{Attempt, Code, Failure, Input, Output, Phase, State, StateName, Task, TraceId, Undo};
 
 /// What is true of a task now: `GET /tasks/{id}/status`, and the answer to a launch.
 #[derive(Serialize)]
@@ -52,6 +52,8 @@ pub(super) struct RecordView<'a> {
     input: InputView<'a>,
     attempts: Vec<AttemptView<'a>>,
     details_dropped: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<TraceId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     result: Option<ResultView<'a>>,
 }
@@ -204,6 +206,7 @@ impl<'a> RecordView<'a> {
             input: InputView::new(&task.input),
             attempts: task.attempts.iter().map(AttemptView::new).collect(),
             details_dropped: task.details_dropped,
+            trace_id: task.trace_id(),
             result: task.output().map(ResultView::new),
         }
     }

@@ -9,6 +9,7 @@ use regex::bytes::Regex;
 use super::error::Fault;
 use super::handler_kinds::{Argv, Folder, Headers, Statuses, VariableName};
 use super::kind::{Choice, List, Size, Text, Time, Whole};
+use super::outbound::Outbound;
 use super::reader::Section;
 use super::{SHORTEST, bytes, known_keys};
 use crate::handler::command::CommandSettings;
@@ -47,37 +48,63 @@ const ENV: List<Text<VariableName>> = List {
 const EXIT_CODES: List<Whole<i32>> =
     List { expected: "a list of exit codes, such as [0]", may_be_empty: false, of: Whole(0..=255) };
 
-/// The action of this type in a table. Without a type the keys of both are taken as known, so that one mistake is told
+/// The action of this type in a table, with the keys of a webhook's calls; what is left out of those is as in
+/// `inherited`. Without a type the keys of both are taken as known, so that one mistake is told
 /// once.
-pub(super) fn read(section: &mut Section<'_, '_>, kind: Option<Type>) -> Option<Action> {
+pub(super) fn read(
+    section: &mut Section<'_, '_>,
+    kind: Option<Type>,
+    inherited: &Outbound,
+) -> (Option<Action>, Outbound) {
     let Some(kind) = kind else {
         section.expect(TYPES.iter().flat_map(|(word, _)| keys_of(word)));
-        return None;
+        return (None, Outbound::default());
     };
     let output_bytes_max = bytes(section.get("output_max", 64 << 10, &OUTPUT_MAX));
     match kind {
-        Type::Webhook => webhook(section, output_bytes_max).map(Action::Webhook),
-        Type::Command => command(section, output_bytes_max).map(Action::Command),
+        Type::Webhook => {
+            let (webhook, outbound) = webhook(section, output_bytes_max, inherited);
+            (webhook.map(Action::Webhook), outbound)
+        }
+        Type::Command => (command(section, output_bytes_max).map(Action::Command), Outbound::default()),
     }
 }
 
 /// A webhook that keeps so much of the answer.
-pub(super) fn webhook(section: &mut Section<'_, '_>, output_bytes_max: usize) -> Option<Webhook> {
+pub(super) fn webhook(
+    section: &mut Section<'_, '_>,
+    output_bytes_max: usize,
+    inherited: &Outbound,
+) -> (Option<Webhook>, Outbound) {
     let url = section.required("url", &URL);
     let method = section.get("method", Method::POST, &Choice(&METHODS));
     let headers = section.get("headers", Vec::new(), &Headers);
     let timeout = section.get("timeout", Duration::from_secs(30), &TIMEOUT);
     let success = section.get("success", vec![200..=299], &Statuses::LIST);
     let success_body = section.optional("success_body", &PATTERN);
-    Some(Webhook::new(WebhookSettings {
-        url: url?,
+    let outbound = Outbound::read(section, inherited);
+    let tls = outbound.tls(section);
+    let Some(url) = url else { return (None, outbound) };
+    if let Some(address) = url.address().filter(|address| !outbound.egress.allows(*address)) {
+        let (found, expected) = (format!("at {address}"), "an address that `egress` allows".to_owned());
+        let why =
+            "metadata and link-local addresses are allowed only where they stand there alone".to_owned();
+        let fault = Fault::BadValue { key: "url".to_owned(), found, expected, why: Some(why) };
+        section.report_at("url", fault);
+    }
+    let webhook = Webhook::new(WebhookSettings {
+        url,
         method,
         headers,
         timeout,
         success,
         success_body,
         output_bytes_max,
-    }))
+        egress: outbound.egress.clone(),
+        secrets: outbound.secrets.clone(),
+        tls,
+    });
+    (Some(webhook), outbound)
 }
 
 fn command(section: &mut Section<'_, '_>, output_bytes_max: usize) -> Option<Command> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::action::{self, TYPE, Type};
 use super::error::{Fault, Hint, Place};
 use super::kind::{Size, Switch};
+use super::outbound::Outbound;
 use super::reader::Section;
 use super::{bytes, known_keys, policy};
 use crate::handler::{Action, Handler, Webhook};
@@ -45,12 +46,13 @@ fn handler(
         Some(_) | None => {}
     }
     let input_bytes_max = bytes(section.get("input_max", 1 << 20, &INPUT_MAX));
-    let action = action::read(&mut section, kind);
+    let (action, outbound) = action::read(&mut section, kind, &Outbound::default());
     // Those with tables of their own come last, because a printed table is in one piece.
     let policy = policy::read(&mut section, kind, &name);
-    let revoke = section.optional_section("revoke").and_then(|revoke| undoing(revoke, kind, &name));
-    let on_success = section.optional_section("on_success").and_then(notice);
-    let on_failure = section.optional_section("on_failure").and_then(notice);
+    let revoke =
+        section.optional_section("revoke").and_then(|revoke| undoing(revoke, kind, &name, &outbound));
+    let on_success = section.optional_section("on_success").and_then(|told| notice(told, &outbound));
+    let on_failure = section.optional_section("on_failure").and_then(|told| notice(told, &outbound));
     let table = section.name().to_owned();
     section.finish(|key| {
         action::of_other_type(&table, kind, key).or_else(|| belongs_elsewhere(&name, OWN, key))
@@ -60,12 +62,17 @@ fn handler(
 }
 
 /// The action of `[handlers.NAME.revoke]`, of the handler's type unless it says otherwise.
-fn undoing(mut revoke: Section<'_, '_>, of_handler: Option<Type>, name: &HandlerName) -> Option<Action> {
+fn undoing(
+    mut revoke: Section<'_, '_>,
+    of_handler: Option<Type>,
+    name: &HandlerName,
+    inherited: &Outbound,
+) -> Option<Action> {
     let kind = match of_handler {
         Some(kind) => Some(revoke.get("type", kind, &TYPE)),
         None => revoke.optional("type", &TYPE),
     };
-    let action = action::read(&mut revoke, kind);
+    let (action, _) = action::read(&mut revoke, kind, inherited);
     let table = revoke.name().to_owned();
     revoke.finish(|key| {
         action::of_other_type(&table, kind, key).or_else(|| belongs_elsewhere(name, REVOKE, key))
@@ -74,8 +81,8 @@ fn undoing(mut revoke: Section<'_, '_>, of_handler: Option<Type>, name: &Handler
 }
 
 /// The webhook of `[handlers.NAME.on_success]` or `on_failure`.
-fn notice(mut notice: Section<'_, '_>) -> Option<Arc<Webhook>> {
-    let webhook = action::webhook(&mut notice, NOTICE_ANSWER_BYTES_MAX);
+fn notice(mut notice: Section<'_, '_>, inherited: &Outbound) -> Option<Arc<Webhook>> {
+    let (webhook, _) = action::webhook(&mut notice, NOTICE_ANSWER_BYTES_MAX, inherited);
     notice.finish(|_| None);
     webhook.map(Arc::new)
 }

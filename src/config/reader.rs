@@ -143,6 +143,19 @@ impl<'a> Section<'_, 'a> {
         None
     }
 
+    /// The value of a variable that the config names.
+    pub(super) fn variable(&mut self, name: &str) -> Option<&'a str> {
+        if name.starts_with(VARIABLE_PREFIX) {
+            self.reader.variables.insert(name.to_owned());
+        }
+        self.reader.environment.any(name)
+    }
+
+    /// Whether the file has this key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(key))
+    }
+
     /// Where the value of a key stands in the file; where it is left out, the table.
     pub(super) fn place_of(&self, key: &str) -> Place {
         self.reader.file.place(self.offset_of(key))

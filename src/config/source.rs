@@ -60,19 +60,23 @@ impl Flags {
     }
 }
 
-/// The variables with our prefix.
-#[derive(Debug, Default)]
+/// The variables of the process.
+#[derive(Default)]
 pub(super) struct Environment {
+    /// Those with our prefix.
     variables: BTreeMap<String, String>,
+    /// Those that the config may name.
+    others: BTreeMap<String, String>,
 }
 
 impl Environment {
-    /// Picks our variables out of all; one that is no UTF-8 is a problem.
+    /// Tells our variables from the others; one of ours that is no UTF-8 is a problem.
     pub(super) fn pick(all: impl IntoIterator<Item = (OsString, OsString)>) -> (Self, Vec<Problem>) {
-        let (mut variables, mut problems) = (BTreeMap::new(), Vec::new());
+        let (mut variables, mut others, mut problems) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         for (name, value) in all {
             let name = name.to_string_lossy().into_owned();
             if !name.starts_with(VARIABLE_PREFIX) {
+                others.extend(value.into_string().ok().map(|value| (name, value)));
                 continue;
             }
             match value.into_string() {
@@ -83,11 +87,16 @@ impl Environment {
                 Err(_) => problems.push(Problem { place: Place::Variable(name), fault: Fault::NotUtf8 }),
             }
         }
-        (Self { variables }, problems)
+        (Self { variables, others }, problems)
     }
 
     pub(super) fn get(&self, name: &str) -> Option<(&str, &str)> {
         self.variables.get_key_value(name).map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// The value of any variable, ours or not.
+    pub(super) fn any(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).or_else(|| self.others.get(name)).map(String::as_str)
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
@@ -180,7 +189,8 @@ impl SourceFile {
     }
 }
 
-fn read_at_most(path: &Path, max: u64) -> std::io::Result<Vec<u8>> {
+/// The bytes of a file, at most so many of them.
+pub(super) fn read_at_most(path: &Path, max: u64) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(max).read_to_end(&mut bytes)?;
     Ok(bytes)

@@ -39,7 +39,8 @@ pub struct CommandSettings {
     /// in the service's own `PATH`.
     pub argv: Vec<Template>,
     /// Names of the service's own environment variables that the command sees; no others are passed on. Besides them
-    /// it sees `TASK_ID`, `TASK_RUN`, `TASK_ATTEMPT`, and `TASK_INPUT_TYPE` where the input has a media type.
+    /// it sees `TASK_ID`, `TASK_RUN`, `TASK_ATTEMPT`, and `TASK_INPUT_TYPE` where the input has a media type,
+    /// `TRACEPARENT` where the run belongs to a trace.
     pub env: Vec<String>,
     /// The working directory; none means the service's.
     pub cwd: Option<PathBuf>,
@@ -120,6 +121,7 @@ impl Command {
             .env("TASK_ID", task.id.as_str())
             .env("TASK_RUN", task.run.to_string())
             .env("TASK_ATTEMPT", attempt.to_string())
+            .envs(task.trace.map(|trace| ("TRACEPARENT", trace.with_new_span().to_string())))
             .envs(
                 task.input
                     .media_type

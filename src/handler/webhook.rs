@@ -6,8 +6,11 @@
 
 mod answer;
 mod connect;
+mod egress;
 mod failure;
 mod payload;
+mod signature;
+mod tls;
 
 use std::fmt;
 use std::pin::pin;
@@ -16,22 +19,35 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, Request};
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use self::answer::Answer;
 use self::connect::Client;
 use self::payload::{Payload, Sent};
+use self::signature::signatures;
 use super::template::{Template, UrlTemplate, Values};
-use crate::task::{Code, ErrorKind, Failure, Outcome, Task};
+use crate::task::{Code, ErrorKind, Failure, Outcome, Task, Trace};
+
+pub use self::egress::{Egress, EgressRule, InvalidRule};
+pub use self::signature::{InvalidSecret, Secret};
+pub use self::tls::{Authorities, CertificateChain, InvalidPem, PrivateKey, Tls};
+
+pub(super) use self::signature::Purpose;
 
 const TASK_ID: HeaderName = HeaderName::from_static("task-id");
 const TASK_RUN: HeaderName = HeaderName::from_static("task-run");
 const TASK_ATTEMPT: HeaderName = HeaderName::from_static("task-attempt");
 const TASK_EVENT: HeaderName = HeaderName::from_static("task-event");
+const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const OUR_USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("task-recorder/", env!("CARGO_PKG_VERSION")));
-/// Headers of every call: the three of the task, content type and user agent, length and host.
-const OWN_HEADERS: usize = 7;
+/// Headers of every call: the three of the task, the three of its signature, its trace, content type and user agent,
+/// length and host.
+const OWN_HEADERS: usize = 11;
 
 /// What to call, and which answers are a success.
 pub struct WebhookSettings {
@@ -50,6 +66,12 @@ pub struct WebhookSettings {
     pub success_body: Option<regex::bytes::Regex>,
     /// How much of the answer is kept, in bytes.
     pub output_bytes_max: usize,
+    /// Which addresses may be connected to.
+    pub egress: Egress,
+    /// Each call is signed with each of them.
+    pub secrets: Vec<Secret>,
+    /// Whom it trusts over https, and as whom it presents itself.
+    pub tls: Tls,
 }
 
 /// A handler that calls a URL.
@@ -72,6 +94,9 @@ struct Call<'a> {
     values: Values<'a>,
     media_type: Option<&'a str>,
     body: Bytes,
+    /// The id of the message.
+    id: String,
+    trace: Option<Trace>,
     /// Of a notice: what happened.
     event: Option<&'static str>,
 }
@@ -86,6 +111,10 @@ pub fn is_reserved(name: &HeaderName) -> bool {
             | "task-run"
             | "task-attempt"
             | "task-event"
+            | "webhook-id"
+            | "webhook-timestamp"
+            | "webhook-signature"
+            | "traceparent"
             | "connection"
             | "content-length"
             | "expect"
@@ -108,7 +137,8 @@ impl Webhook {
             let value = template.constant().and_then(sensitive);
             (name.clone(), value.map_or_else(|| Value::Rendered(template.clone()), Value::Constant))
         });
-        Self { headers: headers.collect(), client: connect::client(settings.timeout), settings }
+        let client = connect::client(settings.timeout, &settings.egress, &settings.tls);
+        Self { headers: headers.collect(), client, settings }
     }
 
     /// What it was made with. The values of the headers may be secret.
@@ -117,18 +147,34 @@ impl Webhook {
         &self.settings
     }
 
-    pub(super) async fn run(&self, task: &Task, attempt: u32, ending: &CancellationToken) -> Outcome {
-        let values = Values { id: &task.id, run: task.run, attempt };
-        let media_type = task.input.media_type.as_deref();
-        let call = Call { values, media_type, body: task.input.bytes.clone(), event: None };
+    pub(super) async fn run(
+        &self,
+        task: &Task,
+        attempt: u32,
+        purpose: Purpose,
+        ending: &CancellationToken,
+    ) -> Outcome {
+        let call = Call {
+            values: Values { id: &task.id, run: task.run, attempt },
+            media_type: task.input.media_type.as_deref(),
+            body: task.input.bytes.clone(),
+            id: purpose.message_id(task),
+            trace: task.trace,
+            event: None,
+        };
         self.call(&call, ending).await
     }
 
     /// Tells of the outcome of a run, with this JSON as the body. `attempt` counts how often it was tried to tell.
     pub async fn tell(&self, task: &Task, body: Bytes, attempt: u32, ending: &CancellationToken) -> Outcome {
-        let values = Values { id: &task.id, run: task.run, attempt };
-        let event = Some(task.state_name().as_str());
-        let call = Call { values, media_type: Some("application/json"), body, event };
+        let call = Call {
+            values: Values { id: &task.id, run: task.run, attempt },
+            media_type: Some("application/json"),
+            body,
+            id: Purpose::Notice.message_id(task),
+            trace: task.trace,
+            event: Some(task.state_name().as_str()),
+        };
         self.call(&call, ending).await
     }
 
@@ -196,14 +242,22 @@ impl Webhook {
             // hyper states the length of a body, but not that there is none; some receivers insist on it (411).
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
-        let id = HeaderValue::from_str(values.id.as_str())
-            .map_err(|_invalid| "the id is no header value".to_owned())?;
-        headers.insert(TASK_ID, id);
+        headers.insert(TASK_ID, ours(values.id.as_str())?);
         headers.insert(TASK_RUN, HeaderValue::from(values.run));
         match call.event {
             Some(event) => headers.insert(TASK_EVENT, HeaderValue::from_static(event)),
             None => headers.insert(TASK_ATTEMPT, HeaderValue::from(values.attempt)),
         };
+        if let Some(trace) = call.trace {
+            headers.insert(TRACEPARENT, ours(&trace.with_new_span().to_string())?);
+        }
+        headers.insert(WEBHOOK_ID, ours(&call.id)?);
+        if !self.settings.secrets.is_empty() {
+            let timestamp = Timestamp::now().as_second().to_string();
+            let signatures = signatures(&self.settings.secrets, &call.id, &timestamp, &call.body);
+            headers.insert(WEBHOOK_SIGNATURE, ours(&signatures)?);
+            headers.insert(WEBHOOK_TIMESTAMP, ours(&timestamp)?);
+        }
         Ok(headers)
     }
 
@@ -229,6 +283,11 @@ impl Webhook {
     }
 }
 
+/// A value that we made of visible ASCII.
+fn ours(text: &str) -> Result<HeaderValue, String> {
+    HeaderValue::from_str(text).map_err(|_invalid| format!("{text:?} is no header value"))
+}
+
 /// A configured value, marked as one that is neither printed nor kept in HTTP/2's table of headers.
 fn sensitive(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
@@ -242,7 +301,7 @@ impl fmt::Debug for Webhook {
     }
 }
 
-/// Without the values of the headers, which may be secret.
+/// Without the values of the headers, which may be secret, and without secrets.
 impl fmt::Debug for WebhookSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
@@ -254,6 +313,9 @@ impl fmt::Debug for WebhookSettings {
             .field("success", &self.success)
             .field("success_body", &self.success_body)
             .field("output_bytes_max", &self.output_bytes_max)
+            .field("egress", &self.egress)
+            .field("secrets", &self.secrets.len())
+            .field("tls", &self.tls)
             .finish()
     }
 }

@@ -55,7 +55,10 @@ impl Recorder {
         T: Serialize + 'static,
         E: Display + 'static,
     {
-        self.start(id, Start { kind: StartKind::Retry, is_queued: false }, |_| outcome_of(future)).await
+        self.start(id, Start { kind: StartKind::Retry { trace: None }, is_queued: false }, |_| {
+            outcome_of(future)
+        })
+        .await
     }
 
     /// Launches what `work` makes of the claimed task. The future is dropped when the run is canceled, or when the

@@ -17,6 +17,7 @@ use futures_util::{FutureExt as _, StreamExt as _, stream};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tracing::field::display;
 
 use super::Inner;
 use super::lane::{Lane, Work};
@@ -234,11 +235,13 @@ impl Inner {
                     Err(failure) if is_older(&task, spec.give_up_after) => {
                         self.notices_given_up.fetch_add(1, Ordering::Relaxed);
                         let (attempts, error) = (notice.attempts, failure.message);
-                        tracing::warn!(task.id = %task.id, run = task.run, attempts, error, "notice given up");
+                        let trace_id = task.trace_id().map(display);
+                        tracing::warn!(task.id = %task.id, run = task.run, trace.id = trace_id, attempts, error, "notice given up");
                     }
                     Err(failure) => {
                         let (attempts, error) = (notice.attempts, failure.message);
-                        tracing::debug!(task.id = %task.id, run = task.run, attempts, error, "notice not told yet");
+                        let trace_id = task.trace_id().map(display);
+                        tracing::debug!(task.id = %task.id, run = task.run, trace.id = trace_id, attempts, error, "notice not told yet");
                         let pause = spec.retry.pause(attempts, outcome.retry_after, fastrand::f64());
                         return Some((notice, pause));
                     }

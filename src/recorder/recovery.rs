@@ -65,7 +65,7 @@ impl Recorder {
         report.launched_again = again.len();
         let launches = stream::iter(again).map(|(lane, id)| async move {
             let place = lane.reserve_anyway();
-            self.start_in_lane(&lane, id, StartKind::Retry, Some(place)).await
+            self.start_in_lane(&lane, id, StartKind::Retry { trace: None }, Some(place)).await
         });
         let mut launches = launches.buffer_unordered(RECOVERED_AT_ONCE);
         while let Some(launched) = launches.next().await {

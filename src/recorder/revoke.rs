@@ -35,7 +35,7 @@ pub(super) async fn revoke(inner: Arc<Inner>, lane: Arc<Lane>, undo: Work, task:
         }
     };
     let change = Change::EndRevoke { revision: task.revision, result };
-    inner.persist(&task.id, task.run, Write::Change(change)).await;
+    inner.persist(&task, Write::Change(change)).await;
     inner.waiters.notify(&task.id);
 }
 

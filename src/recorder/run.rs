@@ -13,6 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::field::display;
 
 use super::endings::Ending;
 use super::lane::{Lane, Next, Place};
@@ -94,9 +95,9 @@ pub(super) async fn dispatch(inner: Arc<Inner>, lane: Arc<Lane>) {
 
 /// Begins an attempt of a task that has waited.
 async fn begin(inner: Arc<Inner>, lane: Arc<Lane>, _place: Place, claim: Claim) {
-    let (id, run) = (claim.task().id.clone(), claim.task().run);
+    let waiting = Arc::clone(claim.task());
     // Durable first: after a crash nobody may take an attempt for one that had not begun.
-    match inner.persist(&id, run, Write::Change(Change::Begin { run })).await {
+    match inner.persist(&waiting, Write::Change(Change::Begin { run: waiting.run })).await {
         Some(Moved::Done(task)) => attempt_in_lane(&inner, &lane, claim, task).await,
         // It was canceled while it waited, and is settled.
         Some(Moved::Refused(_)) | None => {}
@@ -120,9 +121,8 @@ async fn attempt_in_lane(inner: &Arc<Inner>, lane: &Arc<Lane>, claim: Claim, tas
 
     let next_attempt_at = Timestamp::now() + SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX);
     let due = Instant::now() + pause;
-    let (id, run) = (task.id.clone(), task.run);
-    let change = Change::BackOff { run, attempt: attempt.clone(), next_attempt_at };
-    match inner.persist(&id, run, Write::Change(change)).await {
+    let change = Change::BackOff { run: task.run, attempt: attempt.clone(), next_attempt_at };
+    match inner.persist(&task, Write::Change(change)).await {
         Some(Moved::Done(_)) => lane.back_off(claim, due),
         Some(Moved::Refused(refused)) if refused.reason == Refusal::Canceling => {
             inner.settle(claim, not_tried_again(attempt), output).await;
@@ -179,7 +179,8 @@ impl Inner {
         let outcome = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
             self.panics.fetch_add(1, Ordering::Relaxed);
             let message = format!("the handler panicked: {}", text_of(panic.as_ref()));
-            tracing::error!(task.id = %task.id, run = task.run, message, "run panicked");
+            let trace_id = task.trace_id().map(display);
+            tracing::error!(task.id = %task.id, run = task.run, trace.id = trace_id, message, "run panicked");
             Outcome::failed(Failure::new(ErrorKind::Panic, message))
         });
         let was_told = ending.token().is_cancelled();
@@ -194,6 +195,14 @@ impl Inner {
         let Outcome { code, output, result, .. } = outcome;
         let ended = Timestamp::now();
         let failure = result.err();
+        tracing::debug!(
+            task.id = %task.id,
+            run = task.run,
+            trace.id = task.trace_id().map(display),
+            attempt = number,
+            error.kind = failure.as_ref().map(|failure| failure.kind.as_str()),
+            "attempt ended"
+        );
         let failed = output.as_ref().filter(|_| failure.is_some());
         let answer = failed.and_then(|output| output.beginning(ANSWER_BYTES_KEPT));
         let attempt = Attempt { run: task.run, attempt: number, started, ended, code, failure, answer };
@@ -207,30 +216,32 @@ impl Inner {
 
     /// Writes the outcome, as often as it takes, and tells those who wait.
     pub(super) async fn settle(&self, claim: Claim, attempt: Attempt, output: Option<Output>) {
-        let (id, run) = (claim.task().id.clone(), claim.task().run);
-        let is_notice_due = self.wants_notice(&claim.task().handler, attempt.failure.is_some());
+        let task = Arc::clone(claim.task());
+        let is_notice_due = self.wants_notice(&task.handler, attempt.failure.is_some());
         let settle = Write::Settle(claim.with_notice(is_notice_due), attempt, output);
-        match self.persist(&id, run, settle).await {
-            Some(Moved::Done(task)) => self.enqueue_notice(&task),
+        match self.persist(&task, settle).await {
+            Some(Moved::Done(settled)) => self.enqueue_notice(&settled),
             Some(refused @ Moved::Refused(_)) => self.note(&refused),
             None => {}
         }
-        self.waiters.notify(&id);
+        self.waiters.notify(&task.id);
     }
 
     /// Writes until it is written. None where the store or the process ends first.
-    pub(super) async fn persist(&self, id: &TaskId, run: u32, write: Write) -> Option<Moved> {
+    pub(super) async fn persist(&self, task: &Task, write: Write) -> Option<Moved> {
+        let id = &task.id;
         let (mut write, mut error) = match self.write(id, write).await {
             Ok(moved) => return Some(moved),
             Err(left) => left,
         };
         self.unsettled.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(task.id = %id, run, %error, "outcome not recorded yet, will try again");
+        let (run, trace_id) = (task.run, task.trace_id().map(display));
+        tracing::warn!(task.id = %id, run, trace.id = trace_id, %error, "outcome not recorded yet, will try again");
         let mut pause = PAUSE_MIN;
         let done = loop {
             let is_final = matches!(error, StoreError::Dead(_) | StoreError::Closed);
             if is_final || self.giving_up.is_cancelled() {
-                tracing::error!(task.id = %id, run, %error, "outcome lost, the next start finds the run unsettled");
+                tracing::error!(task.id = %id, run, trace.id = trace_id, %error, "outcome lost, the next start finds the run unsettled");
                 break None;
             }
             tokio::select! {
@@ -266,8 +277,10 @@ impl Inner {
     fn note(&self, settled: &Moved) {
         if let Moved::Refused(refused) = settled {
             self.stale.fetch_add(1, Ordering::Relaxed);
-            let id = refused.task.as_ref().map(|task| task.id.as_str());
-            tracing::warn!(task.id = id, reason = %refused.reason, "a late outcome was refused");
+            let task = refused.task.as_deref();
+            let (id, run) = (task.map(|task| task.id.as_str()), task.map(|task| task.run));
+            let trace_id = task.and_then(Task::trace_id).map(display);
+            tracing::warn!(task.id = id, run, trace.id = trace_id, reason = %refused.reason, "a late outcome was refused");
         }
     }
 }

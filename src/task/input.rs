@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Input {
     /// The `Content-Type` it came with, unchanged; none where it had none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
     /// How many bytes it has.
     pub size: u64,
@@ -49,6 +50,12 @@ impl Digest {
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+
+    /// Its first 16 bytes, where that is enough to tell one from another.
+    #[must_use]
+    pub fn first_half(&self) -> u128 {
+        self.0.first_chunk().map_or(0, |half| u128::from_be_bytes(*half))
     }
 }
 

@@ -202,13 +202,15 @@ impl Task {
 
     fn claimed(current: Option<&Self>, id: &TaskId, start: Start, stamp: Stamp) -> Result<Self, Refusal> {
         let mut keys = current.map_or_else(Vec::new, |task| task.keys.clone());
-        let (handler, input) = match (start.kind, current) {
-            (StartKind::Launch(Request { handler, input, key, .. }), _) => {
+        let (handler, input, trace) = match (start.kind, current) {
+            (StartKind::Launch(Request { handler, input, key, trace, .. }), _) => {
                 keys.extend(key);
-                (handler, input)
+                (handler, input, trace)
             }
-            (StartKind::Retry, Some(task)) => (task.handler.clone(), task.input.clone()),
-            (StartKind::Retry, None) => return Err(Refusal::NotFound),
+            (StartKind::Retry { trace }, Some(task)) => {
+                (task.handler.clone(), task.input.clone(), trace.or(task.trace))
+            }
+            (StartKind::Retry { .. }, None) => return Err(Refusal::NotFound),
         };
         let excess = keys.len().saturating_sub(ATTEMPTS_KEPT);
         keys.drain(..excess);
@@ -227,6 +229,7 @@ impl Task {
             keys,
             notice_due: false,
             details_dropped: false,
+            trace,
         })
     }
 
@@ -299,6 +302,7 @@ impl Task {
             input: Input::empty(),
             notice_due: false,
             details_dropped: false,
+            trace: None,
             ..self.entering(State::Absent, stamp)
         }
     }

@@ -51,9 +51,14 @@ impl Outcome {
                 | ErrorKind::Panic,
                 _,
             ) => in_doubt,
-            (ErrorKind::Status | ErrorKind::Canceled | ErrorKind::Interrupted | ErrorKind::Shutdown, _) => {
-                false
-            }
+            (
+                ErrorKind::Egress
+                | ErrorKind::Status
+                | ErrorKind::Canceled
+                | ErrorKind::Interrupted
+                | ErrorKind::Shutdown,
+                _,
+            ) => false,
         }
     }
 }
@@ -74,8 +79,10 @@ pub enum Code {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Output {
     /// As the receiver declared it; none where it declared nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
     /// Whether the handler gave more than was kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
     /// The bytes, unchanged. Stored beside the record, not inside it.
     #[serde(skip)]
@@ -157,6 +164,8 @@ error_kinds! {
     Refused = "refused", in_doubt: false;
     /// The name of the receiver was not found.
     Dns = "dns", in_doubt: false;
+    /// The receiver is at an address that its handler may not connect to.
+    Egress = "egress", in_doubt: false;
     /// No TLS session could be agreed on.
     Tls = "tls", in_doubt: false;
     /// The time was up before the outcome was known.

@@ -1,6 +1,6 @@
 //! With what a run starts, and on which conditions.
 
-use super::{Digest, HandlerName, Input, Refusal, State, Task, Undo};
+use super::{Digest, HandlerName, Input, Refusal, State, Task, Trace, Undo};
 
 /// A run that somebody wants to start.
 #[derive(Debug, Clone)]
@@ -17,7 +17,10 @@ pub enum StartKind {
     /// From any state but `working` and `success`.
     Launch(Request),
     /// From `failed` only, with the stored handler and input.
-    Retry,
+    Retry {
+        /// To which trace the run belongs; none means that of the last run.
+        trace: Option<Trace>,
+    },
 }
 
 /// A launch that somebody asks for, with the conditions under which it is wanted.
@@ -35,6 +38,8 @@ pub struct Request {
     pub if_unknown: bool,
     /// Only if an id that is known has the same input.
     pub if_same_input: bool,
+    /// To which trace the run belongs, where somebody traces it.
+    pub trace: Option<Trace>,
 }
 
 /// Which records a request is for.
@@ -50,7 +55,15 @@ impl Request {
     /// A launch without conditions.
     #[must_use]
     pub fn new(handler: HandlerName, input: Input) -> Self {
-        Self { handler, input, key: None, if_match: None, if_unknown: false, if_same_input: false }
+        Self {
+            handler,
+            input,
+            key: None,
+            if_match: None,
+            if_unknown: false,
+            if_same_input: false,
+            trace: None,
+        }
     }
 }
 
@@ -69,10 +82,10 @@ impl Start {
     pub fn is_allowed(&self, known: Option<&Task>) -> Result<(), Refusal> {
         match (&self.kind, known) {
             (StartKind::Launch(request), _) => request.is_allowed(known),
-            (StartKind::Retry, None) => Err(Refusal::NotFound),
-            (StartKind::Retry, Some(task)) if task.failure().is_none() => Err(Refusal::NotFailed),
-            (StartKind::Retry, Some(task)) if task.is_input_dropped() => Err(Refusal::InputDropped),
-            (StartKind::Retry, Some(_)) => Ok(()),
+            (StartKind::Retry { .. }, None) => Err(Refusal::NotFound),
+            (StartKind::Retry { .. }, Some(task)) if task.failure().is_none() => Err(Refusal::NotFailed),
+            (StartKind::Retry { .. }, Some(task)) if task.is_input_dropped() => Err(Refusal::InputDropped),
+            (StartKind::Retry { .. }, Some(_)) => Ok(()),
         }
     }
 }

@@ -236,7 +236,7 @@ fn each_mistake_in_a_revoke_action_is_told_with_its_line_and_what_would_be_right
         (webhook("revoke = \"undo\""), "4:10", &["a table, which begins with [handlers.a.revoke]"]),
         (of_webhook("type = \"wehbook\""), "6:8", &["is \"wehbook\"", "\"webhook\" or \"command\""]),
         (of_webhook("methd = \"PUT\""), "6:1", &["in [handlers.a.revoke]", "did you mean `method`?"]),
-        (of_webhook("zzz = 1"), "6:1", &["known are headers, method, output_max, success,"]),
+        (of_webhook("zzz = 1"), "6:1", &["known are ca_file, ", "headers, method, output_max,"]),
         (of_webhook("timeout = \"25h\""), "6:11", &["from \"1ms\" to \"24h\""]),
         (of_webhook("headers = { Host = \"x\" }"), "6:20", &["`headers.Host` cannot be set"]),
         (

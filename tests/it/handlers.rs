@@ -1,6 +1,9 @@
 //! Handlers, run through [`Handler::run`] against real sockets and real processes.
 
 mod command;
+mod egress;
+mod signature;
+mod tls;
 mod webhook;
 
 use task_recorder::handler::{Action, Handler};

@@ -119,7 +119,7 @@ impl TestStore {
 }
 
 /// A retry that runs at once.
-pub(crate) const RETRY: Start = Start { kind: StartKind::Retry, is_queued: false };
+pub(crate) const RETRY: Start = Start { kind: StartKind::Retry { trace: None }, is_queued: false };
 
 /// Moves that have no method of their own.
 #[async_trait]

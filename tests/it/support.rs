@@ -5,6 +5,7 @@ pub(crate) mod client;
 pub(crate) mod receiver;
 pub(crate) mod server;
 pub(crate) mod sse;
+pub(crate) mod tls;
 
 use std::time::Duration;
 
@@ -49,5 +50,6 @@ pub(crate) fn task(id: &str, media_type: Option<&str>, input: impl Into<Bytes>) 
         keys: Vec::new(),
         notice_due: false,
         details_dropped: false,
+        trace: None,
     }
 }

@@ -5,7 +5,7 @@
 //! empty, so a segment with an id in it cannot come to either; the numbers have digits.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use bytes::Bytes;
@@ -72,6 +72,13 @@ impl UrlTemplate {
     #[must_use]
     pub fn authority(&self) -> &str {
         self.authority.as_str()
+    }
+
+    /// The address that stands in it in place of a name.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        let host = self.authority.host();
+        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).parse().ok()
     }
 
     /// The URL for one attempt.
@@ -161,7 +168,7 @@ fn authority(text: &str) -> Result<Authority, InvalidTemplate> {
     }
     if !is_host(host) {
         return Err(invalid(
-            "the url has no valid host; give a name, an IPv4 address or an IPv6 address in []",
+            "the url has no valid host; give a name, an IPv4 address such as 10.0.0.7, or an IPv6 address in []",
         ));
     }
     Authority::from_str(text).map_err(|error| InvalidTemplate(format!("the host of the url: {error}")))
@@ -175,8 +182,21 @@ fn is_host(text: &str) -> bool {
     if let Some(address) = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
         return address.parse::<Ipv6Addr>().is_ok();
     }
+    if is_number(text.trim_end_matches('.').rsplit('.').next().unwrap_or_default()) {
+        return text.parse::<Ipv4Addr>().is_ok();
+    }
     let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     text.starts_with(|first: char| first != '.') && text.len() <= 253 && text.bytes().all(is_name_byte)
+}
+
+/// A host that ends in a number is an IPv4 address to those who look names up, in spellings that differ from reader to
+/// reader: `0177.1`, `0x7f.0.0.1`, `2130706433`. There is one that all read alike.
+fn is_number(label: &str) -> bool {
+    let hexadecimal = label.strip_prefix("0x").or_else(|| label.strip_prefix("0X"));
+    match hexadecimal {
+        Some(digits) => digits.bytes().all(|digit| digit.is_ascii_hexdigit()),
+        None => !label.is_empty() && label.bytes().all(|digit| digit.is_ascii_digit()),
+    }
 }
 
 fn target(text: &str) -> Result<Target, InvalidTemplate> {
@@ -312,6 +332,19 @@ mod tests {
             ("http://[::1/", "host"),
             ("http://[h]/", "host"),
             ("http://::1/", "host"),
+            ("http://127.1/", "host"),
+            ("http://127.0.1/", "host"),
+            ("http://0177.0.0.1/", "host"),
+            ("http://0x7f.0.0.1/", "host"),
+            ("http://127.0.0.0x1/", "host"),
+            ("http://0X7F000001/", "host"),
+            ("http://0x/", "host"),
+            ("http://2130706433/", "host"),
+            ("http://017700000001:80/", "host"),
+            ("http://127.0.0.1./", "host"),
+            ("http://127.0.0.256/", "host"),
+            ("http://127.0.0.1.1/", "host"),
+            ("http://a.example.1/", "host"),
             ("http://h:/", "port"),
             ("http://h:0/", "port"),
             ("http://h:65536/", "port"),

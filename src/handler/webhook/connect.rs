@@ -2,25 +2,29 @@
 //! decides whether a call is certain to have had no effect.
 
 use std::error::Error;
+use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use hyper::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::crypto::ring;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
+use super::egress::Egress;
 use super::payload::Payload;
+use super::tls::Tls;
 
 /// How long a connection waits in the pool for the next call. Common servers end an idle connection after 5 s (Node,
 /// Apache); a call that meets that end on its way is in doubt, so we are the ones who end it.
@@ -32,20 +36,20 @@ const PING_EVERY: Duration = Duration::from_secs(10);
 pub(super) type Client = legacy::Client<Connector, Payload>;
 
 /// A client with its own pool. It follows no redirect, uses no proxy, and asks for no compression.
-pub(super) fn client(call_timeout: Duration) -> Client {
-    let mut tcp = HttpConnector::new_with_resolver(Resolver);
+pub(super) fn client(call_timeout: Duration, egress: &Egress, tls: &Tls) -> Client {
+    client_with(Arc::new(|name| lookup(name).boxed()), call_timeout, egress, tls)
+}
+
+fn client_with(lookup: Lookup, call_timeout: Duration, egress: &Egress, tls: &Tls) -> Client {
+    let egress = Arc::new(egress.clone());
+    let mut tcp = HttpConnector::new_with_resolver(Resolver { lookup, egress: Arc::clone(&egress) });
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
-    #[expect(
-        clippy::expect_used,
-        reason = "ring offers the default protocol versions; every webhook test needs it"
-    )]
     let https = HttpsConnectorBuilder::new()
-        .with_provider_and_webpki_roots(Arc::new(ring::default_provider()))
-        .expect("ring offers TLS 1.2 and 1.3")
+        .with_tls_config(tls.config())
         .https_or_http()
         .enable_all_versions()
-        .wrap_connector(Tcp(tcp));
+        .wrap_connector(Tcp { http: tcp, egress });
     legacy::Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
@@ -61,6 +65,9 @@ pub(super) enum NotConnected {
     /// The name has no address.
     #[error("{0}")]
     Name(String),
+    /// Every address of the host is one that may not be connected to; this is the first of them.
+    #[error("egress does not allow {0}")]
+    Egress(IpAddr),
     /// No address of the host accepts a connection.
     #[error("{0}")]
     Refused(String),
@@ -107,9 +114,12 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// Makes TCP connections.
+/// Makes TCP connections, to addresses that are allowed only.
 #[derive(Debug, Clone)]
-struct Tcp(HttpConnector<Resolver>);
+struct Tcp {
+    http: HttpConnector<Resolver>,
+    egress: Arc<Egress>,
+}
 
 impl Service<Uri> for Tcp {
     type Response = TokioIo<TcpStream>;
@@ -121,23 +131,50 @@ impl Service<Uri> for Tcp {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = self.0.call(uri);
+        // An address in the URL is connected to without a question to the resolver.
+        if let Some(address) = literal(&uri).filter(|address| !self.egress.allows(*address)) {
+            return Box::pin(async move { Err(NotConnected::Egress(address)) });
+        }
+        let connecting = self.http.call(uri);
         Box::pin(async move {
             connecting.await.map_err(|error| match find::<NoAddress>(&error) {
-                Some(NoAddress(why)) => NotConnected::Name(why.clone()),
+                Some(NoAddress::NotFound(why)) => NotConnected::Name(why.clone()),
+                Some(NoAddress::NotAllowed(address)) => NotConnected::Egress(*address),
                 None => NotConnected::Refused(find(&error).map_or_else(|| error.to_string(), plainly)),
             })
         })
     }
 }
 
-/// Finds the addresses of a name, by the system's own rules.
-#[derive(Debug, Clone)]
-struct Resolver;
+/// The address that stands in a URL in place of a name.
+fn literal(uri: &Uri) -> Option<IpAddr> {
+    let host = uri.host()?;
+    let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    inner.unwrap_or(host).parse().ok()
+}
+
+/// Finds the addresses of a name.
+type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
+
+/// By the system's own rules.
+async fn lookup(name: String) -> io::Result<Vec<IpAddr>> {
+    Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect())
+}
+
+/// Finds the addresses of a name that are allowed. What it gives is connected to: nobody looks the name up again.
+#[derive(Clone)]
+struct Resolver {
+    lookup: Lookup,
+    egress: Arc<Egress>,
+}
 
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct NoAddress(String);
+enum NoAddress {
+    #[error("{0}")]
+    NotFound(String),
+    #[error("egress does not allow {0}")]
+    NotAllowed(IpAddr),
+}
 
 impl Service<Name> for Resolver {
     type Response = std::vec::IntoIter<SocketAddr>;
@@ -149,14 +186,26 @@ impl Service<Name> for Resolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
+        let (looking, egress) = ((self.lookup)(name.as_str().to_owned()), Arc::clone(&self.egress));
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await;
-            let addresses: Vec<_> = found.map_err(|error| NoAddress(error.to_string()))?.collect();
-            if addresses.is_empty() {
-                return Err(NoAddress("the name has no address".to_owned()));
+            let found = looking.await.map_err(|error| NoAddress::NotFound(error.to_string()))?;
+            let (allowed, others): (Vec<_>, Vec<_>) =
+                found.into_iter().partition(|address| egress.allows(*address));
+            match others.first() {
+                Some(address) if allowed.is_empty() => Err(NoAddress::NotAllowed(*address)),
+                None if allowed.is_empty() => Err(NoAddress::NotFound("the name has no address".to_owned())),
+                // The connector puts the port in.
+                _ => {
+                    Ok(allowed.into_iter().map(|address| (address, 0).into()).collect::<Vec<_>>().into_iter())
+                }
             }
-            Ok(addresses.into_iter())
         })
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolver").field("egress", &self.egress).finish_non_exhaustive()
     }
 }
 
@@ -180,5 +229,111 @@ fn plainly(error: &io::Error) -> String {
         kind @ (AddrNotAvailable | ConnectionRefused | ConnectionReset | HostUnreachable
         | NetworkUnreachable | TimedOut) => kind.to_string(),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use hyper::Request;
+
+    use super::super::egress::EgressRule;
+    use super::super::payload::Sent;
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Listens on one port at each of these addresses of the loopback.
+    fn listen<const N: usize>(last: [u8; N]) -> (u16, [TcpListener; N]) {
+        loop {
+            let first = TcpListener::bind((Ipv4Addr::new(127, 0, 0, last[0]), 0)).unwrap();
+            let port = first.local_addr().unwrap().port();
+            drop(first);
+            let bound = last.map(|last| TcpListener::bind((Ipv4Addr::new(127, 0, 0, last), port)));
+            if bound.iter().all(Result::is_ok) {
+                return (port, bound.map(Result::unwrap));
+            }
+        }
+    }
+
+    /// Which addresses a name leads to at each lookup; how often it was asked.
+    fn stub(answers: Vec<Vec<[u8; 4]>>) -> (Lookup, Arc<AtomicUsize>) {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let lookup = move |name: String| {
+            assert_eq!(name, "shop.example");
+            let answer = answers[count.fetch_add(1, Ordering::SeqCst)].clone();
+            async move { Ok(answer.into_iter().map(IpAddr::from).collect()) }.boxed()
+        };
+        (Arc::new(lookup), asked)
+    }
+
+    async fn call(lookup: Lookup, egress: &str, port: u16) -> Result<(), legacy::Error> {
+        let egress = Egress::new([egress.parse::<EgressRule>().unwrap()]);
+        let client = client_with(lookup, PATIENCE, &egress, &Tls::default());
+        let uri = format!("http://shop.example:{port}/").parse::<Uri>().unwrap();
+        let mut request = Request::new(Payload::new("in".into(), Sent::default()));
+        *request.uri_mut() = uri;
+        tokio::time::timeout(PATIENCE, client.request(request)).await.unwrap().map(drop)
+    }
+
+    /// Takes one connection and says where it came to.
+    async fn taken(listener: TcpListener) -> IpAddr {
+        listener.set_nonblocking(true).unwrap();
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        let (stream, _) = tokio::time::timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+        stream.local_addr().unwrap().ip()
+    }
+
+    fn nobody_came(listener: &TcpListener) -> bool {
+        listener.set_nonblocking(true).unwrap();
+        listener.accept().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// A name that leads elsewhere at the second lookup does not: there is none.
+    #[tokio::test]
+    async fn the_address_that_was_checked_is_the_one_that_is_connected_to() {
+        let (port, [allowed, forbidden]) = listen([2, 3]);
+        let (lookup, asked) = stub(vec![vec![[127, 0, 0, 2]], vec![[127, 0, 0, 3]]]);
+        let calling = call(lookup, "127.0.0.2", port);
+        // The connection ends without an answer, so the call fails then.
+        let (end, address) = tokio::join!(calling, taken(allowed));
+        assert!(find::<NotConnected>(&end.unwrap_err()).is_none());
+        assert_eq!(address, IpAddr::from([127, 0, 0, 2]));
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        assert!(nobody_came(&forbidden));
+    }
+
+    #[tokio::test]
+    async fn of_several_addresses_only_those_that_are_allowed_are_tried() {
+        let (port, [allowed, forbidden]) = listen([2, 3]);
+        let (lookup, _) = stub(vec![vec![[127, 0, 0, 3], [127, 0, 0, 2], [127, 0, 0, 3]]]);
+        let (end, address) = tokio::join!(call(lookup, "127.0.0.2", port), taken(allowed));
+        assert!(find::<NotConnected>(&end.unwrap_err()).is_none());
+        assert_eq!(address, IpAddr::from([127, 0, 0, 2]));
+        assert!(nobody_came(&forbidden));
+    }
+
+    #[tokio::test]
+    async fn where_no_address_is_allowed_nothing_is_connected_to() {
+        let (port, [forbidden]) = listen([3]);
+        let answers = vec![vec![[127, 0, 0, 3]], vec![], vec![[169, 254, 169, 254], [127, 0, 0, 3]]];
+        let (lookup, asked) = stub(answers);
+        for (egress, expected) in
+            [("public", Some([127, 0, 0, 3])), ("any", None), ("8.8.8.0/24", Some([169, 254, 169, 254]))]
+        {
+            let error = call(Arc::clone(&lookup), egress, port).await.unwrap_err();
+            match (find::<NotConnected>(&error), expected) {
+                (Some(NotConnected::Egress(address)), Some(expected)) => {
+                    assert_eq!(*address, IpAddr::from(expected));
+                }
+                (Some(NotConnected::Name(_)), None) => {}
+                (other, _) => panic!("{egress}: {other:?}"),
+            }
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 3);
+        assert!(nobody_came(&forbidden));
     }
 }

@@ -1,9 +1,11 @@
 //! From what went wrong with a call to a kind of failure. Decided by types only, never by the text of an error.
 
+use std::io;
 use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper_util::client::legacy;
+use rustls::AlertDescription;
 
 use super::connect::{NotConnected, find};
 use crate::task::{ErrorKind, Failure};
@@ -12,6 +14,10 @@ use crate::task::{ErrorKind, Failure};
 pub(super) fn no_answer(error: &legacy::Error, receiver: &str, sent: bool) -> Failure {
     if let Some(error) = find::<NotConnected>(error) {
         return not_connected(error, receiver);
+    }
+    if let Some(alert) = refused_in_handshake(error) {
+        let why = format!("it answered with the alert {alert:?}");
+        return not_connected(&NotConnected::Tls(why), receiver);
     }
     let message = match find::<hyper::Error>(error) {
         Some(error) if error.is_parse() => format!("the answer of {receiver} is not HTTP ({error})"),
@@ -26,6 +32,10 @@ fn not_connected(error: &NotConnected, receiver: &str) -> Failure {
         NotConnected::Name(why) => {
             Failure::new(ErrorKind::Dns, format!("the name of {receiver} was not found ({why})"))
         }
+        NotConnected::Egress(address) => Failure::new(
+            ErrorKind::Egress,
+            format!("{receiver} is at {address}, which `egress` does not allow"),
+        ),
         NotConnected::Refused(why) => {
             Failure::new(ErrorKind::Refused, format!("nobody accepts connections at {receiver} ({why})"))
         }
@@ -33,6 +43,28 @@ fn not_connected(error: &NotConnected, receiver: &str) -> Failure {
             Failure::new(ErrorKind::Tls, format!("no TLS session could be agreed on with {receiver} ({why})"))
         }
         NotConnected::TooSlow(limit) => too_late(*limit, receiver, false),
+    }
+}
+
+/// In TLS 1.3 a server refuses a client's certificate when the client has begun to send: what it sent then was read by
+/// nobody.
+fn refused_in_handshake(error: &legacy::Error) -> Option<AlertDescription> {
+    // What a custom I/O error holds is not among its sources.
+    let inner = find::<io::Error>(error)?.get_ref()?;
+    match inner.downcast_ref::<rustls::Error>()? {
+        rustls::Error::AlertReceived(
+            alert @ (AlertDescription::AccessDenied
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateRequired
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::DecryptError
+            | AlertDescription::HandshakeFailure
+            | AlertDescription::UnknownCA
+            | AlertDescription::UnsupportedCertificate),
+        ) => Some(*alert),
+        _ => None,
     }
 }
 

@@ -9,7 +9,7 @@ use rusqlite::types::Type;
 use rusqlite::{Row, Statement};
 use serde::{Deserialize, Serialize};
 
-use crate::task::{Attempt, Digest, Failure, Input, Output, Phase, State, Task, Undo};
+use crate::task::{Attempt, Digest, Failure, Input, Output, Phase, State, Task, Trace, Undo};
 
 /// How both tables declare what follows their keys. `since` is in microseconds since 1970.
 pub(super) const DECLARED: &str = "id TEXT NOT NULL, handler TEXT NOT NULL, run INTEGER NOT NULL, \
@@ -51,6 +51,8 @@ pub(super) struct Detail<'a> {
     notice_due: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     details_dropped: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trace: Option<Trace>,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -89,6 +91,7 @@ impl<'a> Detail<'a> {
             },
             notice_due: task.notice_due,
             details_dropped: task.details_dropped,
+            trace: task.trace,
         }
     }
 }
@@ -117,6 +120,7 @@ pub(super) fn task(columns: &Columns<'_>, detail: Detail<'_>) -> Result<Task, Un
         keys: detail.keys.into_owned(),
         notice_due: detail.notice_due,
         details_dropped: detail.details_dropped,
+        trace: detail.trace,
     })
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use task_recorder::handler::command::CommandSettings;
 use task_recorder::handler::{Action, Command, Handler};
-use task_recorder::task::{Code, ErrorKind, Outcome};
+use task_recorder::task::{Code, ErrorKind, Outcome, Task};
 use tokio_util::sync::CancellationToken;
 
 use super::{assert_failed, handler, output};
@@ -82,9 +82,18 @@ async fn the_environment_is_the_allowed_part_and_the_task() {
     assert_eq!(run(None).await, [&path, "TASK_ATTEMPT=4", "TASK_ID=t", "TASK_RUN=1"]);
     assert_eq!(run(Some("a/b; c=d")).await.get(3).unwrap(), "TASK_INPUT_TYPE=a/b; c=d");
 
+    let traced = Task { trace: Some(TRACE.parse().unwrap()), ..task("t", None, "") };
+    let outcome = handler.run(&traced, 1, &CancellationToken::new()).await;
+    let environment = output(&outcome);
+    let passed_on = environment.lines().find_map(|line| line.strip_prefix("TRACEPARENT=")).unwrap();
+    assert!(passed_on.starts_with(&TRACE[..36]) && passed_on.ends_with("-01"), "{passed_on}");
+    assert_ne!(passed_on, TRACE, "with a span of its own");
+
     let outcome = run_in(folder.path()).await;
     assert_eq!(Path::new(output(&outcome).trim_end()), folder.path().canonicalize().unwrap());
 }
+
+const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 async fn run_in(folder: &Path) -> Outcome {
     run(CommandSettings { cwd: Some(folder.to_owned()), ..settings(&["pwd", "-P"]) }).await

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::Method;
-use task_recorder::handler::webhook::WebhookSettings;
+use task_recorder::handler::webhook::{Egress, Tls, WebhookSettings};
 use task_recorder::handler::{Action, Handler, Webhook};
 use task_recorder::task::{Code, ErrorKind, Outcome};
 use tokio::net::TcpListener;
@@ -18,7 +18,7 @@ use crate::support::{task, within};
 const LONG: Duration = Duration::from_mins(1);
 const SHORT: Duration = Duration::from_millis(200);
 
-fn settings(url: &str) -> WebhookSettings {
+pub(super) fn settings(url: &str) -> WebhookSettings {
     WebhookSettings {
         url: url.parse().unwrap(),
         method: Method::POST,
@@ -27,6 +27,9 @@ fn settings(url: &str) -> WebhookSettings {
         success: vec![200..=299],
         success_body: None,
         output_bytes_max: 1000,
+        egress: Egress::default(),
+        secrets: Vec::new(),
+        tls: Tls::default(),
     }
 }
 
@@ -86,7 +89,7 @@ async fn a_call_carries_the_input_unchanged_and_says_whose_it_is() {
         assert_eq!(values, [value], "{name}");
     }
     assert_eq!(call.headers.get_all("x-two").iter().collect::<Vec<_>>(), ["a", "b"]);
-    assert_eq!(call.headers.len(), 10, "{:?}", call.headers);
+    assert_eq!(call.headers.len(), 11, "{:?}", call.headers);
 }
 
 #[tokio::test]

@@ -93,6 +93,7 @@ async fn only_what_certainly_had_no_effect_is_tried_again_unless_doubt_is_allowe
         ("signal", failure(ErrorKind::Signal), with_doubt),
         ("exit", Outcome { code: Some(Code::ExitCode(1)), ..failure(ErrorKind::ExitCode) }, with_doubt),
         ("error", failure(ErrorKind::Error), with_doubt),
+        ("egress", failure(ErrorKind::Egress), never),
         ("302", answered(302), never),
         ("404", answered(404), never),
         ("410", answered(410), never),
@@ -163,7 +164,7 @@ async fn the_last_20_attempts_of_all_runs_are_remembered() {
     let stage = Stage::new(tried(12));
     stage.work.by_default(refused_by_nobody());
     assert_eq!(attempts_of(&*stage.run("order").await).len(), 12);
-    assert_eq!(refusal(stage.recorder.retry_in_lane(id("order")).await), None);
+    assert_eq!(refusal(stage.recorder.retry_in_lane(id("order"), None).await), None);
     let task = stage.settled("order").await;
     let expected: Vec<_> = (5..=12).map(|n| (1, n)).chain((1..=12).map(|n| (2, n))).collect();
     assert_eq!(attempts_of(&task), expected);

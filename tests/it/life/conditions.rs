@@ -141,7 +141,7 @@ async fn the_keys_of_the_last_20_runs_are_known() {
     for n in 0..=ATTEMPTS_KEPT {
         assert_eq!(launch(n).await, None);
         // Neither a retry nor a launch without a key drops one.
-        assert_eq!(refusal(stage.recorder.retry_in_lane(id("order")).await), None);
+        assert_eq!(refusal(stage.recorder.retry_in_lane(id("order"), None).await), None);
         stage.settled("order").await;
         stage.run("order").await;
     }

@@ -103,7 +103,7 @@ async fn a_full_queue_refuses_launches_and_tells_duplicates_how_they_stand() {
     for _ in 0..3 {
         assert_eq!(stage.launch("d").await.unwrap_err(), LaunchError::QueueFull);
         assert_eq!(stage.status("d").await, None, "nothing has changed");
-        let retry = stage.recorder.retry_in_lane(id("bad")).await;
+        let retry = stage.recorder.retry_in_lane(id("bad"), None).await;
         assert_eq!(retry.unwrap_err(), LaunchError::QueueFull);
         for working in ["a", "b", "c"] {
             assert_eq!(refusal(stage.launch(working).await), Some(Refusal::Working));
@@ -111,7 +111,7 @@ async fn a_full_queue_refuses_launches_and_tells_duplicates_how_they_stand() {
         assert_eq!(refusal(stage.launch("good").await), Some(Refusal::Success));
         let again = stage.recorder.launch_in_lane(id("good"), with_key()).await;
         assert_eq!(refusal(again), Some(Refusal::SameRequest));
-        let retry = stage.recorder.retry_in_lane(id("good")).await;
+        let retry = stage.recorder.retry_in_lane(id("good"), None).await;
         assert_eq!(refusal(retry), Some(Refusal::NotFailed));
         let unknown = Request { if_unknown: true, ..request("h") };
         let launch = stage.recorder.launch_in_lane(id("bad"), unknown).await;

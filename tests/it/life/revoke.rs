@@ -46,7 +46,7 @@ async fn a_success_is_undone_by_the_action_and_not_found_afterwards() {
 
     // Meanwhile it is a success that nobody can do anything with.
     assert_eq!(refusal(stage.launch("order").await), Some(Refusal::Revoking));
-    assert_eq!(refusal(stage.recorder.retry_in_lane(id("order")).await), Some(Refusal::NotFailed));
+    assert_eq!(refusal(stage.recorder.retry_in_lane(id("order"), None).await), Some(Refusal::NotFailed));
     assert_eq!(revoke(&stage, "order").await, Err(Refusal::Revoking));
     assert_eq!(forget(&stage, "order").await, Err(Refusal::NotFailed));
     let cancel = answer(stage.recorder.cancel(&id("order")).await.unwrap());
@@ -127,7 +127,7 @@ async fn only_a_success_is_revoked_and_only_a_failure_is_forgotten() {
     forget(&stage, "bad").await.unwrap();
     assert_eq!(stage.status("bad").await, None);
     assert_eq!(forget(&stage, "bad").await, Err(Refusal::NotFound));
-    assert_eq!(refusal(stage.recorder.retry_in_lane(id("bad")).await), Some(Refusal::NotFound));
+    assert_eq!(refusal(stage.recorder.retry_in_lane(id("bad"), None).await), Some(Refusal::NotFound));
     stage.work.on("bad", [Play::End(Outcome::success())]);
     let again = stage.run("bad").await;
     assert_eq!(

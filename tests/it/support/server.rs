@@ -18,6 +18,7 @@ const START_MAX: Duration = Duration::from_secs(30);
 /// A running service with a folder of its own. Dropping it kills it.
 pub(crate) struct TestServer {
     folder: TempDir,
+    environment: Vec<(String, String)>,
     child: Child,
     base: String,
     log: Arc<Mutex<String>>,
@@ -26,10 +27,22 @@ pub(crate) struct TestServer {
 impl TestServer {
     /// Starts with this config file, on the embedded store.
     pub(crate) fn start(config: &str) -> Self {
+        Self::start_with(config, &[])
+    }
+
+    /// The same, with these variables in its environment.
+    pub(crate) fn start_with(config: &str, environment: &[(&str, &str)]) -> Self {
         let folder = TempDir::new().expect("a folder");
         std::fs::write(folder.path().join("config.toml"), config).expect("a config file");
-        let (child, base, log) = launch(folder.path());
-        Self { folder, child, base, log }
+        let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let environment: Vec<_> = environment.iter().map(pair).collect();
+        let (child, base, log) = launch(folder.path(), &environment);
+        Self { folder, environment, child, base, log }
+    }
+
+    /// Where its config and its records are.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Has another config at its next start.
@@ -64,7 +77,7 @@ impl TestServer {
     /// Starts again on the same data. The port is another one.
     pub(crate) fn restart(&mut self) {
         assert!(self.child.try_wait().expect("its state").is_some(), "it still runs");
-        (self.child, self.base, self.log) = launch(self.folder.path());
+        (self.child, self.base, self.log) = launch(self.folder.path(), &self.environment);
     }
 
     /// Whether it has logged this since its last start.
@@ -120,11 +133,12 @@ impl Drop for TestServer {
     }
 }
 
-fn launch(folder: &Path) -> (Child, String, Arc<Mutex<String>>) {
+fn launch(folder: &Path, environment: &[(String, String)]) -> (Child, String, Arc<Mutex<String>>) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_task-recorder"))
         .args(["--config", "config.toml", "--listen", "127.0.0.1:0"])
         .current_dir(folder)
         .env_remove("RUST_LOG")
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
