@@ -53,7 +53,7 @@ ENTRYPOINT ["/usr/bin/task-recorder"]
 FROM ${BASE_IMAGE} AS commands
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates curl tini \
-    && rm -rf /var/lib/apt/lists/* \
+    && apt-get clean && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --user-group --home-dir /tmp --no-create-home --shell /usr/sbin/nologin task-recorder
 ARG VERSION=0.1.0
 ARG REVISION=unknown
