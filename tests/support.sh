@@ -1,4 +1,5 @@
 # What the scripts of the tests share; to be sourced.
+# shellcheck shell=bash
 
 step() { printf '\n== %s\n' "$*"; }
 took() { echo "(${SECONDS} s since the beginning)"; }
