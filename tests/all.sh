@@ -35,3 +35,11 @@ fi
 
 step "tests"
 cargo test --locked -- --include-ignored
+
+step "images and unit, with a real engine"
+if [ "$(id -u)" = 0 ] && grep -qx 'ID=debian' /etc/os-release 2>/dev/null; then
+    bash tests/systemd.sh
+    bash tests/docker.sh
+else
+    echo "not done: this needs root and Debian"
+fi
