@@ -41,7 +41,7 @@ use self::reader::Readers;
 use self::writer::{Answer, Request, Writer};
 use super::feed::{EVENTS_KEPT, Feed};
 use super::table::Table;
-use super::{Counts, Health, Moved, Note, Page, Query, Recovered, Refused, Store, StoreError};
+use super::{Counts, Health, Moved, Note, Page, Query, Recovered, Refused, Store, StoreError, StoreTally};
 use crate::task::{Change, State, Task, TaskId};
 
 /// The format of both files, in SQLite's `user_version`.
@@ -132,6 +132,7 @@ pub struct EmbeddedStore {
     requests: SyncSender<Request>,
     readers: Readers,
     health: watch::Receiver<Health>,
+    tally: Arc<StoreTally>,
     threads: Arc<Mutex<Option<Threads>>>,
 }
 
@@ -165,6 +166,7 @@ impl EmbeddedStore {
             Archiver::new(archive, Arc::clone(&table), requests.clone(), Arc::clone(&health), options);
         let writer =
             Writer::new(journal, lookup, Arc::clone(&table), recovered, Arc::clone(&health), options);
+        let tally = writer.tally();
         let threads = Threads {
             requests: requests.clone(),
             writer: spawn_vital("store-writer", &health, move || writer.run(&queue, &wake)),
@@ -172,7 +174,7 @@ impl EmbeddedStore {
             _folder: folder,
         };
         let threads = Arc::new(Mutex::new(Some(threads)));
-        Ok(Self { table, requests, readers, health: health.subscribe(), threads })
+        Ok(Self { table, requests, readers, health: health.subscribe(), tally, threads })
     }
 
     /// Asks the writer, and waits for its answer.
@@ -282,6 +284,10 @@ impl Store for EmbeddedStore {
 
     fn health(&self) -> watch::Receiver<Health> {
         self.health.clone()
+    }
+
+    fn tally(&self) -> Option<&StoreTally> {
+        Some(&self.tally)
     }
 
     fn events(&self) -> Feed {
