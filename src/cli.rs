@@ -1,13 +1,17 @@
 //! The command line: what can be asked of the program, and the answers that need no running service.
 
+pub mod data;
 pub mod healthcheck;
 pub mod token;
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 
 use self::token::TokenVerb;
+use crate::client::args::Ask;
 use crate::config::{Config, Flags};
 use crate::exit::EXIT_CODES;
 
@@ -24,7 +28,7 @@ pub struct Cli {
 }
 
 /// What the program can be asked to do.
-#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub enum Verb {
     /// Runs the service (the default)
     Serve,
@@ -34,12 +38,55 @@ pub enum Verb {
     PrintConfig,
     /// Asks the running service on the configured address whether it is ready
     Healthcheck,
+    /// A question to a running service.
+    #[command(flatten)]
+    Ask(Box<Ask>),
+    /// Copies the store, also of a running service, into a folder that is new or empty
+    Backup {
+        /// The folder of the copy
+        target: PathBuf,
+    },
+    /// Prints every record of the store, also of a running service, as a line of JSON
+    Export,
+    /// Records the lines of an export in the store; the service has to be stopped
+    Import {
+        /// The file with the lines; - is standard input
+        file: PathBuf,
+    },
+    /// Prints the completions of a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Prints the manual page
+    Man,
     /// Makes a token for the config
     Token {
         /// What to do.
         #[command(subcommand)]
         verb: TokenVerb,
     },
+}
+
+/// Prints the completions of a shell.
+///
+/// # Errors
+/// Those of the writer.
+pub fn completions(shell: Shell, out: &mut impl Write) -> io::Result<()> {
+    // Its generator panics where it cannot write.
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "task-recorder", &mut text);
+    out.write_all(&text)?;
+    out.flush()
+}
+
+/// Prints the manual page.
+///
+/// # Errors
+/// Those of the writer.
+pub fn man(out: &mut impl Write) -> io::Result<()> {
+    clap_mangen::Man::new(Cli::command()).render(out)?;
+    out.flush()
 }
 
 /// Says that a config is good, and which handlers it has.

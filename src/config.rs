@@ -31,11 +31,11 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 pub use error::{ConfigError, Fault, Hint, Place, Problem};
-pub use source::{Flags, VARIABLE_PREFIX};
+pub use source::{CLIENT_VARIABLES, Flags, VARIABLE_PREFIX};
 
 use crate::access::Tokens;
 use crate::handler::Handler;
-use crate::store::EVENTS_KEPT;
+use crate::store::{EVENTS_KEPT, EmbeddedOptions};
 use crate::task::{Rate, Retention};
 use effective::Effective;
 use kind::{Choice, Size, Switch, Text, Time, Whole};
@@ -134,6 +134,21 @@ pub enum LogFormat {
     Json,
     /// For people.
     Text,
+}
+
+impl StoreConfig {
+    /// The limits of a store on disk.
+    #[must_use]
+    pub fn embedded(&self) -> EmbeddedOptions {
+        EmbeddedOptions {
+            hot_tasks: self.hot_tasks,
+            hot_bytes: usize::try_from(self.hot_bytes).unwrap_or(usize::MAX),
+            batch_max: self.batch_max,
+            queue_max: self.queue_max,
+            events_kept: self.events_kept,
+            ..EmbeddedOptions::default()
+        }
+    }
 }
 
 impl Config {

@@ -49,6 +49,8 @@
 //! | [`api`] | the HTTP interface |
 //! | [`reload`] | config that changes while the service runs |
 //! | [`server`] | the accept loop |
+//! | [`transfer`] | whole records as lines of JSON, out of a store and into another |
+//! | [`client`] | the verbs that ask a running service |
 //!
 //! `task <- store <- recorder <- api <- server <- main`, and `handler <- task`: nothing runs back
 //! (tests/it/tidy.rs).
@@ -70,6 +72,7 @@
 pub mod access;
 pub mod api;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod exit;
 pub mod handler;
@@ -81,3 +84,4 @@ pub mod store;
 pub mod tally;
 pub mod task;
 pub mod telemetry;
+pub mod transfer;

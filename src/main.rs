@@ -13,26 +13,35 @@ use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use task_recorder::api::{self, Api, Interface, Reload};
 use task_recorder::cli::token::{self, TokenVerb};
-use task_recorder::cli::{self, Cli, Verb, healthcheck::healthcheck};
+use task_recorder::cli::{self, Cli, Verb, data, healthcheck::healthcheck};
+use task_recorder::client;
 use task_recorder::config::{Config, Flags, StoreConfig, StorePath};
 use task_recorder::exit::Exit;
 use task_recorder::metrics::Requests;
 use task_recorder::recorder::{Recorder, RecoveryReport};
 use task_recorder::reload::{self, Reloader};
 use task_recorder::server::{self, ServerOptions};
-use task_recorder::store::{EmbeddedOptions, EmbeddedStore, MemoryStore, Store};
+use task_recorder::store::{EmbeddedStore, MemoryStore, Store};
 use task_recorder::telemetry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+/// Half of what a task costs is small pieces of memory that one thread takes and another gives back.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let stdout = &mut io::stdout();
     let verb = cli.verb.unwrap_or(Verb::Serve);
-    if let Verb::Token { verb: TokenVerb::New(wanted) } = &verb {
-        return printed(token::print_new(wanted, stdout));
+    match &verb {
+        Verb::Ask(ask) => return client::run(ask).into(),
+        Verb::Completions { shell } => return printed(cli::completions(*shell, stdout)),
+        Verb::Man => return printed(cli::man(stdout)),
+        Verb::Token { verb: TokenVerb::New(wanted) } => return printed(token::print_new(wanted, stdout)),
+        _ => {}
     }
     let config = match Config::load(&cli.flags, std::env::vars_os()) {
         Ok(config) => config,
@@ -47,7 +56,12 @@ fn main() -> ExitCode {
         Verb::CheckConfig => printed(cli::check_config(&config, stdout)),
         Verb::PrintConfig => printed(cli::print_config(&config, stdout)),
         Verb::Healthcheck => ask(&config),
-        Verb::Serve | Verb::Token { .. } => {
+        Verb::Backup { target } => data::backup(&config.store, &target).into(),
+        Verb::Export => data::export(&config.store, stdout).into(),
+        Verb::Import { file } => data::import(&config.store, &file).into(),
+        // Answered above, without a config.
+        Verb::Ask(_) | Verb::Completions { .. } | Verb::Man | Verb::Token { .. } => Exit::Fine.into(),
+        Verb::Serve => {
             if let Err(error) = telemetry::begin(&config.log, std::env::var_os("RUST_LOG").as_deref()) {
                 return refuse(&error, Exit::Usage);
             }
@@ -182,13 +196,7 @@ async fn open(config: &StoreConfig) -> anyhow::Result<(Arc<dyn Store>, String)> 
         StorePath::Folder(folder) => folder.clone(),
     };
     let name = std::path::absolute(&folder).unwrap_or_else(|_| folder.clone()).display().to_string();
-    let options = EmbeddedOptions {
-        hot_tasks: config.hot_tasks,
-        hot_bytes: usize::try_from(config.hot_bytes).unwrap_or(usize::MAX),
-        batch_max: config.batch_max,
-        queue_max: config.queue_max,
-        events_kept: config.events_kept,
-    };
+    let options = config.embedded();
     let store = tokio::task::spawn_blocking(move || EmbeddedStore::open(&folder, &options)).await??;
     Ok((Arc::new(store), name))
 }

@@ -23,7 +23,7 @@ use crate::task::{
     Attempt, Change, HandlerName, Output, Refusal, Stamp, Start, State, StateName, Task, TaskId,
 };
 
-pub use embedded::{EmbeddedOptions, EmbeddedStore, OpenError};
+pub use embedded::{CopyError, EmbeddedOptions, EmbeddedStore, OpenError, Snapshot};
 pub use feed::{Batch, EVENTS_KEPT, Event, Feed, Gap};
 pub use memory::MemoryStore;
 pub use query::{Filter, Order, Page, Query};

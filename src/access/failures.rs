@@ -106,8 +106,8 @@ mod tests {
         assert!(failures.count(one).is_err());
     }
 
-    #[test]
-    fn however_many_addresses_fail_so_many_are_remembered() {
+    #[tokio::test(start_paused = true)]
+    async fn however_many_addresses_fail_so_many_are_remembered() {
         let failures = ten_a_minute();
         for number in 0..3 * u32::try_from(ADDRESSES_MAX).unwrap() {
             let _ = failures.count(std::net::Ipv4Addr::from(number).into());

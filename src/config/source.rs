@@ -15,6 +15,8 @@ use super::error::{ConfigError, Fault, Place, Problem};
 pub const VARIABLE_PREFIX: &str = "TASK_RECORDER_";
 /// The variable that names the config file, when no flag does.
 pub(super) const FILE_VARIABLE: &str = "TASK_RECORDER_CONFIG";
+/// The variables that the verbs which ask a service read; the config passes them over.
+pub const CLIENT_VARIABLES: [&str; 2] = ["TASK_RECORDER_URL", "TASK_RECORDER_TOKEN"];
 const FILE_FLAG: &str = "--config";
 /// The largest config file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -75,6 +77,9 @@ impl Environment {
         let (mut variables, mut others, mut problems) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         for (name, value) in all {
             let name = name.to_string_lossy().into_owned();
+            if CLIENT_VARIABLES.contains(&name.as_str()) {
+                continue;
+            }
             if !name.starts_with(VARIABLE_PREFIX) {
                 others.extend(value.into_string().ok().map(|value| (name, value)));
                 continue;

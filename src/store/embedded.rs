@@ -21,14 +21,16 @@ mod ids;
 mod index;
 mod journal;
 mod kept;
+mod queue;
 mod reader;
 mod recovery;
 mod row;
+mod snapshot;
 mod writer;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, SyncSender, TrySendError};
+use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -37,7 +39,9 @@ use tokio::sync::{oneshot, watch};
 
 use self::archiver::Archiver;
 use self::folder::Folder;
+use self::queue::Queue;
 use self::reader::Readers;
+pub use self::snapshot::{CopyError, Snapshot};
 use self::writer::{Answer, Request, Writer};
 use super::feed::{EVENTS_KEPT, Feed};
 use super::table::Table;
@@ -58,6 +62,9 @@ pub struct EmbeddedOptions {
     pub batch_max: usize,
     /// The most changes that wait for a commit; more are refused with [`StoreError::Busy`].
     pub queue_max: usize,
+    /// Ids of archived tasks that are in memory until they are written to the index of the archive together, at least
+    /// one; some 50 bytes each. So many are looked up again at the next start after a crash.
+    pub recent_ids: usize,
     /// The most events that are kept for who was away for a moment, at least one.
     pub events_kept: usize,
 }
@@ -69,6 +76,7 @@ impl Default for EmbeddedOptions {
             hot_bytes: 128 << 20,
             batch_max: 1024,
             queue_max: 65_536,
+            recent_ids: 65_536,
             events_kept: EVENTS_KEPT,
         }
     }
@@ -115,6 +123,12 @@ pub enum OpenError {
         /// The name of the file.
         missing: &'static str,
     },
+    /// To be read only, and there is nothing to read.
+    #[error("{} is no data folder: it holds neither journal.db nor archive.db", path.display())]
+    NoStore {
+        /// The folder.
+        path: PathBuf,
+    },
     /// SQLite cannot read or write one of the files.
     #[error("{} cannot be opened", path.display())]
     Database {
@@ -129,7 +143,7 @@ pub enum OpenError {
 #[derive(Debug)]
 pub struct EmbeddedStore {
     table: Arc<Table>,
-    requests: SyncSender<Request>,
+    requests: Arc<Queue<Request>>,
     readers: Readers,
     health: watch::Receiver<Health>,
     tally: Arc<StoreTally>,
@@ -139,7 +153,7 @@ pub struct EmbeddedStore {
 /// What ends when the store is closed, in this order.
 #[derive(Debug)]
 struct Threads {
-    requests: SyncSender<Request>,
+    requests: Arc<Queue<Request>>,
     writer: JoinHandle<()>,
     archiver: JoinHandle<()>,
     _folder: Folder,
@@ -152,7 +166,7 @@ impl EmbeddedStore {
     /// [`OpenError`]; what the folder holds is left as it was.
     pub fn open(path: &Path, options: &EmbeddedOptions) -> Result<Self, OpenError> {
         let folder = Folder::open(path)?;
-        let (journal, archive) = (folder.journal()?, folder.archive()?);
+        let (journal, archive) = (folder.journal()?, folder.archive(options.recent_ids)?);
         let table = Arc::new(Table::new(options.events_kept));
         let failed = |source| OpenError::Database { path: path.to_owned(), source };
         let lookup = folder.reader(&archive.ids).map_err(failed)?;
@@ -160,15 +174,16 @@ impl EmbeddedStore {
         let readers = Readers::start(&folder, &archive.ids).map_err(failed)?;
 
         let health = Arc::new(watch::Sender::new(Health::Writable));
-        let (requests, queue) = mpsc::sync_channel(options.queue_max);
+        let requests = Arc::new(Queue::new(options.queue_max));
         let (wake, awakened) = mpsc::sync_channel(1);
         let archiver =
-            Archiver::new(archive, Arc::clone(&table), requests.clone(), Arc::clone(&health), options);
+            Archiver::new(archive, Arc::clone(&table), Arc::clone(&requests), Arc::clone(&health), options);
         let writer =
             Writer::new(journal, lookup, Arc::clone(&table), recovered, Arc::clone(&health), options);
         let tally = writer.tally();
+        let queue = Arc::clone(&requests);
         let threads = Threads {
-            requests: requests.clone(),
+            requests: Arc::clone(&requests),
             writer: spawn_vital("store-writer", &health, move || writer.run(&queue, &wake)),
             archiver: spawn_vital("store-archiver", &health, move || archiver.run(&awakened)),
             _folder: folder,
@@ -180,9 +195,9 @@ impl EmbeddedStore {
     /// Asks the writer, and waits for its answer.
     async fn ask<T>(&self, request: impl FnOnce(Answer<T>) -> Request) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
-        self.requests.try_send(request(answer)).map_err(|error| match error {
-            TrySendError::Full(_) => StoreError::Busy,
-            TrySendError::Disconnected(_) => StoreError::Closed,
+        self.requests.push(request(answer)).map_err(|refused| match refused {
+            queue::Refused::Full => StoreError::Busy,
+            queue::Refused::Closed => StoreError::Closed,
         })?;
         answered.await.unwrap_or(Err(StoreError::Closed))
     }
@@ -191,7 +206,7 @@ impl EmbeddedStore {
 impl Threads {
     fn end(self) {
         // An error means that the writer has ended already, which is what is wanted.
-        let _ = self.requests.send(Request::Close);
+        let _ = self.requests.push_always(Request::Close);
         for thread in [self.writer, self.archiver] {
             // A panic was told of where it was caught.
             let _ = thread.join();

@@ -187,6 +187,15 @@ impl Table {
         self.read().archived_to
     }
 
+    /// Every task in memory, also what is absent, in the order of their places.
+    pub(super) fn all(&self) -> Vec<Arc<Task>> {
+        let order = self.read();
+        let states = [&order.working, &order.success, &order.failed, &order.absent];
+        let mut all: Vec<_> = states.into_iter().flat_map(|tasks| tasks.values()).map(Arc::clone).collect();
+        all.sort_unstable_by_key(|task| task.entered);
+        all
+    }
+
     /// Every task that is working.
     pub(super) fn working(&self) -> Vec<Arc<Task>> {
         self.read().working.values().map(Arc::clone).collect()

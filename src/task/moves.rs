@@ -9,6 +9,7 @@
 //! | failed           | working | working | -               | -                 | -                  | -                | absent | failed       | absent |
 //!
 //! `EndNotice` changes no state and no revision: it takes back that a notice is due, as what leaves the state does.
+//! `Import` takes in a record of another store, in any state, where nothing was ever known of the id.
 //! A failed task whose input was dropped is not retried; it is launched again with its input.
 //!
 //! Invariant: nothing leaves `Success` but a revoke or, where the config says so, its age; and nothing is `Working` twice
@@ -78,6 +79,9 @@ pub enum Change {
         /// The fence: only if it still is in the state that it entered at this place.
         entered: u64,
     },
+    /// Take in the record that another store had of the id, as it was there but for its place. Only where nothing was
+    /// ever known of the id.
+    Import(Box<Task>),
     /// Drop a settled record because of its age: the id is not found afterwards.
     Expire {
         /// The fence: only if it still is in the state that it entered at this place.
@@ -189,6 +193,10 @@ impl Task {
             Change::Expire { entered } => {
                 Ok(known.ok_or(Refusal::NotFound)?.at_rest_since(entered)?.absent(stamp))
             }
+            Change::Import(task) => match current {
+                None => Ok(Self { id: id.clone(), entered: stamp.seq, ..*task }),
+                Some(_) => Err(Refusal::Precondition),
+            },
             Change::EndRevoke { revision, result } => {
                 let task = known.filter(|task| task.is_revoking() && task.revision == revision);
                 let task = task.ok_or(Refusal::Stale)?;

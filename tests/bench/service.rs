@@ -79,6 +79,8 @@ struct Run {
     cpu_micros: f64,
     own_cpu_micros: f64,
     rss_bytes_peak: u64,
+    /// Not a number where the service does not tell.
+    commits: f64,
     tasks_per_commit: f64,
 }
 
@@ -96,7 +98,7 @@ async fn compare(options: &Options) {
     println!("{} ids a run, {} rounds, medians; times in ms", options.ids, options.rounds);
     let heads =
         ["launches/s", "settled/s", "launch p50", "p99", "settled p50", "p99", "CPU us/task", "peak MiB"];
-    let heads = ["connections"].iter().chain(&heads).chain(&["tasks/commit", "bench CPU us"]);
+    let heads = ["connections"].iter().chain(&heads).chain(&["commits", "tasks/commit", "bench CPU us"]);
     row(&heads.map(|head| (*head).to_owned()).collect::<Vec<_>>());
     let mut results = Vec::new();
     for connections in &options.connections {
@@ -140,7 +142,8 @@ async fn run(subject: Subject, connections: usize, options: &Options) -> Run {
     let mut load = Load::open(target, connections).await;
     let mut asking = Connection::open(process.address).await;
     let warm_up = (connections * WARM_UP) as u64;
-    load.run(&Ids::new(0..warm_up)).await;
+    let warmed_up = load.run(&Ids::new(0..warm_up)).await;
+    assert_eq!((warmed_up.refused, warmed_up.broken), (0, 0), "every id is launched");
     settled(&receiver, warm_up, &mut asking).await;
 
     let before = asking.json("/stats").await;
@@ -156,6 +159,7 @@ async fn run(subject: Subject, connections: usize, options: &Options) -> Run {
     assert_eq!(receiver.calls(), warm_up + options.ids, "every id was called for once");
 
     let count = |stats: &Value| stats["store"]["commits"].as_f64().unwrap_or(f64::NAN);
+    let commits = count(&after) - count(&before);
     Run {
         launches_per_s: per_second(options.ids, launched.elapsed),
         settled_per_s: per_second(options.ids, elapsed),
@@ -164,7 +168,8 @@ async fn run(subject: Subject, connections: usize, options: &Options) -> Run {
         cpu_micros: micros_each(cpu, options.ids),
         own_cpu_micros: micros_each(own_cpu, options.ids),
         rss_bytes_peak: process.rss_bytes_peak(),
-        tasks_per_commit: figures::real(options.ids) / (count(&after) - count(&before)),
+        commits,
+        tasks_per_commit: figures::real(options.ids) / commits,
     }
 }
 
@@ -196,6 +201,7 @@ fn print(name: &str, runs: &[Run]) {
         of(|run| run.settle.p99),
         of(|run| run.cpu_micros),
         of(|run| mebibytes(run.rss_bytes_peak)),
+        of(|run| run.commits),
         of(|run| run.tasks_per_commit),
         of(|run| run.own_cpu_micros),
     ]);
@@ -214,6 +220,7 @@ fn summary(runs: &[Run]) -> Value {
         "settled_samples": of(|run| figures::real(run.settle.count as u64)),
         "cpu_us_per_task": of(|run| run.cpu_micros),
         "rss_mib_peak": of(|run| mebibytes(run.rss_bytes_peak)),
+        "commits": of(|run| run.commits),
         "tasks_per_commit": of(|run| run.tasks_per_commit),
         "bench_cpu_us_per_task": of(|run| run.own_cpu_micros),
     })

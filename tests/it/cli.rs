@@ -44,7 +44,7 @@ fn code(output: &Output) -> i32 {
 }
 
 /// A service that gives one answer, whatever it is asked; joined, it gives back what it was asked.
-fn answering(answer: &'static str) -> (SocketAddr, thread::JoinHandle<String>) {
+pub(crate) fn answering(answer: &'static str) -> (SocketAddr, thread::JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let at = listener.local_addr().expect("an address");
     let asked = thread::spawn(move || {

@@ -40,13 +40,18 @@ async fn a_run_that_a_crash_cut_off_is_failed_interrupted_and_in_doubt() {
 
 /// What clients were told before a crash.
 #[derive(Default)]
-struct Told {
-    accepted: Mutex<BTreeSet<String>>,
-    succeeded: Mutex<BTreeSet<String>>,
+pub(crate) struct Told {
+    pub(crate) accepted: Mutex<BTreeSet<String>>,
+    pub(crate) succeeded: Mutex<BTreeSet<String>>,
 }
 
 /// Clients that launch fresh ids and look at earlier ones until the server is gone.
-async fn load(server: &TestServer, next: &Arc<AtomicU64>, told: &Arc<Told>, kill: impl AsyncFnOnce()) {
+pub(crate) async fn load(
+    server: &TestServer,
+    next: &Arc<AtomicU64>,
+    told: &Arc<Told>,
+    kill: impl AsyncFnOnce(),
+) {
     let is_over = Arc::new(AtomicBool::new(false));
     let mut clients = JoinSet::new();
     for _ in 0..32 {

@@ -9,10 +9,12 @@
     reason = "in a test that is how it fails, and what it says"
 )]
 
+mod backup;
 mod batch;
 mod bulk;
 mod bulk_library;
 mod cli;
+mod client;
 mod config;
 mod config_outbound;
 mod config_policy;
@@ -23,6 +25,7 @@ mod embedded;
 mod events;
 mod handlers;
 mod http;
+mod index;
 mod laws;
 mod life;
 mod load;
@@ -41,4 +44,5 @@ mod support;
 mod tidy;
 mod tokens;
 mod traces;
+mod transfer;
 mod walk;

@@ -49,7 +49,8 @@ impl Kind {
         let default = EmbeddedOptions::default();
         match self {
             Self::Memory | Self::Embedded => default,
-            Self::Tiny(hot_tasks) => EmbeddedOptions { hot_tasks, batch_max: 4, ..default },
+            // An index of many small runs.
+            Self::Tiny(hot_tasks) => EmbeddedOptions { hot_tasks, batch_max: 4, recent_ids: 3, ..default },
             Self::Hot(hot_tasks) => EmbeddedOptions { hot_tasks, ..default },
         }
     }

@@ -2,7 +2,9 @@
 
 pub(crate) mod batch;
 pub(crate) mod client;
+pub(crate) mod program;
 pub(crate) mod receiver;
+pub(crate) mod relay;
 pub(crate) mod server;
 pub(crate) mod sse;
 pub(crate) mod tls;

@@ -148,6 +148,35 @@ impl ArchiveReader {
         Ok(None)
     }
 
+    /// The connection itself, to copy the file.
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Every whole record, also of ids that have moved on since, in the order of their places.
+    pub(super) fn each<E: From<rusqlite::Error>>(
+        &self,
+        mut each: impl FnMut(Task) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut statement =
+            self.connection.prepare(&select(", input, output FROM tasks ORDER BY entered"))?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            each(row::read_whole(row)?)?;
+        }
+        Ok(())
+    }
+
+    /// The id and the place of every row.
+    pub(super) fn each_place(&self, mut each: impl FnMut(&str, u64)) -> rusqlite::Result<()> {
+        let mut statement = self.connection.prepare("SELECT id, entered FROM tasks")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            each(row.get_ref(0)?.as_str()?, row.get(1)?);
+        }
+        Ok(())
+    }
+
     /// The number of the last change when a batch was added: rows of the journal up to it may be gone.
     pub(super) fn seq(&self) -> rusqlite::Result<u64> {
         self.connection.prepare_cached("SELECT seq FROM progress")?.query_row([], |row| row.get(0))

@@ -1,12 +1,13 @@
 //! The thread that moves settled tasks from memory and journal into the archive, oldest first.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use super::archive::{Archive, ArchiveError};
+use super::queue::Queue;
 use super::writer::{BATCH_BYTES_MAX, Request, health_after};
 use super::{EmbeddedOptions, Health};
 use crate::store::table::{AtRest, Table};
@@ -21,7 +22,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 pub(super) struct Archiver {
     archive: Archive,
     table: Arc<Table>,
-    writer: SyncSender<Request>,
+    writer: Arc<Queue<Request>>,
     health: Arc<watch::Sender<Health>>,
     limits: Limits,
 }
@@ -68,7 +69,7 @@ impl Archiver {
     pub(super) fn new(
         archive: Archive,
         table: Arc<Table>,
-        writer: SyncSender<Request>,
+        writer: Arc<Queue<Request>>,
         health: Arc<watch::Sender<Health>>,
         options: &EmbeddedOptions,
     ) -> Self {
@@ -119,7 +120,7 @@ impl Archiver {
             self.archive.ids.pass();
             self.table.evict(&batch);
             let archived = batch.iter().map(|task| task.id.clone()).collect();
-            if self.writer.send(Request::Archived(archived)).is_err() {
+            if self.writer.push_always(Request::Archived(archived)).is_err() {
                 return Ok(());
             }
             self.archive.checkpoint()?;

@@ -63,9 +63,9 @@ impl Folder {
         Ok(journal)
     }
 
-    pub(super) fn archive(&self) -> Result<Archive, OpenError> {
+    pub(super) fn archive(&self, recent_ids: usize) -> Result<Archive, OpenError> {
         let connection = self.database("archive.db", &Archive::schema())?;
-        index::open(connection, &self.path).map_err(|error| self.failed(error))
+        index::open(connection, &self.path, recent_ids).map_err(|error| self.failed(error))
     }
 
     /// An archive that could not be read.
@@ -84,6 +84,31 @@ impl Folder {
         let connection = Connection::open_with_flags(self.path.join("archive.db"), flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         Ok(ArchiveReader::new(connection, Arc::clone(ids)))
+    }
+
+    /// Connections that only read both files, without the lock: whoever holds it may go on writing.
+    pub(super) fn readers(path: &Path) -> Result<(Connection, Connection), OpenError> {
+        let open = |name: &'static str| {
+            let path = path.join(name);
+            let failed = |source| OpenError::Database { path: path.clone(), source };
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(&path, flags).map_err(failed)?;
+            connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+            let found: i64 =
+                connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
+            if found == FORMAT {
+                Ok(connection)
+            } else {
+                Err(OpenError::Format { path: path.clone(), found, known: FORMAT })
+            }
+        };
+        let is_there = |name: &str| path.join(name).exists();
+        match (is_there("journal.db"), is_there("archive.db")) {
+            (true, true) => Ok((open("journal.db")?, open("archive.db")?)),
+            (false, false) => Err(OpenError::NoStore { path: path.to_owned() }),
+            (true, false) => Err(OpenError::Incomplete { path: path.to_owned(), missing: "archive.db" }),
+            (false, true) => Err(OpenError::Incomplete { path: path.to_owned(), missing: "journal.db" }),
+        }
     }
 
     fn database(&self, name: &str, schema: &str) -> Result<Connection, OpenError> {
@@ -121,7 +146,7 @@ impl Folder {
 }
 
 /// Makes new files in the folder, and the folder itself, outlive a power cut.
-fn sync_folder(path: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     let path = path.canonicalize()?;
     File::open(&path)?.sync_all()?;
     path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())

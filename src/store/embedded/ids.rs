@@ -23,8 +23,6 @@ use siphasher::sip::SipHasher13;
 pub(super) use self::run::Run;
 use crate::task::TaskId;
 
-/// Entries in memory that make a run: 1 MiB on disk.
-const RECENT_MAX: usize = 1 << 16;
 /// Runs of one level that are merged into one of the next.
 const MERGED: usize = 4;
 
@@ -40,6 +38,8 @@ pub(super) struct Entry {
 pub(super) struct Ids {
     folder: PathBuf,
     key: (u64, u64),
+    /// Entries in memory that make a run.
+    recent_max: usize,
     contents: RwLock<Contents>,
     /// Grows whenever tasks that were archived leave memory.
     version: AtomicU64,
@@ -54,9 +54,9 @@ struct Contents {
 
 impl Ids {
     /// With the runs of the folder, oldest first. The key belongs to the runs.
-    pub(super) fn new(folder: &Path, key: (u64, u64), runs: Vec<Arc<Run>>) -> Self {
+    pub(super) fn new(folder: &Path, key: (u64, u64), runs: Vec<Arc<Run>>, recent_max: usize) -> Self {
         let contents = RwLock::new(Contents { runs, ..Contents::default() });
-        Self { folder: folder.to_owned(), key, contents, version: AtomicU64::new(0) }
+        Self { folder: folder.to_owned(), key, recent_max, contents, version: AtomicU64::new(0) }
     }
 
     /// See [`Ids::passed`].
@@ -104,7 +104,7 @@ impl Ids {
 
     /// Whether a run is to be made of what is in memory.
     pub(super) fn is_full(&self) -> bool {
-        self.read().recent.len() >= RECENT_MAX
+        self.read().recent.len() >= self.recent_max
     }
 
     /// Writes what is in memory as a run with this number. It holds from [`Ids::install`] on.

@@ -20,8 +20,12 @@ use crate::task::TaskId;
 const ROWS: u64 = 100_000;
 
 /// The archive with its index.
-pub(super) fn open(connection: Connection, folder: &Path) -> Result<Archive, ArchiveError> {
-    let (ids, indexed_to) = load(&connection, folder)?;
+pub(super) fn open(
+    connection: Connection,
+    folder: &Path,
+    recent_max: usize,
+) -> Result<Archive, ArchiveError> {
+    let (ids, indexed_to) = load(&connection, folder, recent_max)?;
     let mut archive = Archive::new(connection, ids, indexed_to);
     archive.complete_index()?;
     Ok(archive)
@@ -111,7 +115,7 @@ impl Archive {
 }
 
 /// The index as far as its runs go, and how far that is.
-fn load(connection: &Connection, folder: &Path) -> Result<(Arc<Ids>, u64), ArchiveError> {
+fn load(connection: &Connection, folder: &Path, recent_max: usize) -> Result<(Arc<Ids>, u64), ArchiveError> {
     let sql = "SELECT indexed_to, ids_key FROM progress";
     let (mut indexed_to, key): (u64, [u8; 16]) =
         connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -132,8 +136,7 @@ fn load(connection: &Connection, folder: &Path) -> Result<(Arc<Ids>, u64), Archi
                 return Err(error.into());
             }
             tracing::warn!(%error, "the index of the archive's ids is damaged; it is made anew, which takes a while");
-            connection
-                .execute_batch("BEGIN; DELETE FROM runs; UPDATE progress SET indexed_to = 0; COMMIT")?;
+            give_up(connection)?;
             indexed_to = 0;
             Vec::new()
         }
@@ -141,7 +144,12 @@ fn load(connection: &Connection, folder: &Path) -> Result<(Arc<Ids>, u64), Archi
     remove_others(&folder, &runs)?;
     let (first, second) = key.split_at(8);
     let half = |half: &[u8]| half.iter().fold(0, |key, byte| key << 8 | u64::from(*byte));
-    Ok((Arc::new(Ids::new(&folder, (half(first), half(second)), runs)), indexed_to))
+    Ok((Arc::new(Ids::new(&folder, (half(first), half(second)), runs, recent_max)), indexed_to))
+}
+
+/// From the next opening on the index is made anew.
+pub(super) fn give_up(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("BEGIN; DELETE FROM runs; UPDATE progress SET indexed_to = 0; COMMIT")
 }
 
 /// A crash leaves files of runs that never held, or do not hold any more.

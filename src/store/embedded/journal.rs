@@ -80,6 +80,11 @@ impl Journal {
         Self { connection, checkpoints: Checkpoints::default(), changes: Vec::new(), payload: Vec::new() }
     }
 
+    /// The connection itself, to copy the file.
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// Appends a batch and deletes the batches that nobody needs, in one commit that is durable on return. Nothing is
     /// changed after an error, unless it is the error of the commit's own fsync: then it is unknown.
     pub(super) fn commit<'a>(

@@ -10,7 +10,7 @@ use foldhash::fast::RandomState;
 use crate::task::TaskId;
 
 /// So many records may be unneeded before batches that are needed for a few others only are given up.
-const SLACK: usize = 20_000;
+const SLACK: usize = 5_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Kept {

@@ -3,9 +3,9 @@
 //!
 //! Invariant: nothing is shown or answered before it is durable; after an error nothing is shown at all.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
@@ -17,6 +17,7 @@ use super::archive::ArchiveReader;
 use super::archiver::Limits;
 use super::journal::{Entry, Journal};
 use super::kept::Kept;
+use super::queue::Queue;
 use super::reader::find;
 use super::recovery::Recovered;
 use super::{EmbeddedOptions, Health};
@@ -115,23 +116,28 @@ impl Writer {
         Arc::clone(&self.tally)
     }
 
-    /// Runs until it is told to close, or nobody is left to tell it.
-    pub(super) fn run(mut self, queue: &Receiver<Request>, wake_archiver: &SyncSender<()>) {
+    /// Runs until it is told to close.
+    pub(super) fn run(mut self, queue: &Queue<Request>, wake_archiver: &SyncSender<()>) {
+        let _closed_at_the_end = Closing(queue);
         self.wake(wake_archiver);
+        let mut taken = VecDeque::new();
         loop {
-            let first = match self.next(queue) {
-                Ok(request) => request,
-                Err(RecvTimeoutError::Timeout) => {
-                    self.tidy();
-                    continue;
-                }
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
             let mut batch = Batch::default();
-            let mut is_closing = self.take(&mut batch, first);
+            let mut is_closing = false;
+            let mut is_idle = true;
             while !is_closing && batch.answers.len() < self.batch_max && batch.bytes < BATCH_BYTES_MAX {
-                let Ok(request) = queue.try_recv() else { break };
+                if taken.is_empty() {
+                    queue.take(self.batch_max - batch.answers.len(), &mut taken);
+                }
+                let Some(request) = taken.pop_front() else { break };
                 is_closing = self.take(&mut batch, request);
+                is_idle = false;
+            }
+            if is_idle {
+                if !queue.wait(self.patience()) {
+                    self.tidy();
+                }
+                continue;
             }
             self.commit(batch);
             self.wake(wake_archiver);
@@ -149,13 +155,10 @@ impl Writer {
         }
     }
 
-    fn next(&self, queue: &Receiver<Request>) -> Result<Request, RecvTimeoutError> {
+    /// How long it waits for requests before it tidies up; none where there is nothing to tidy.
+    fn patience(&self) -> Option<Duration> {
         let is_tidy = self.kept.is_tidy() && *self.health.borrow() == Health::Writable;
-        if is_tidy {
-            queue.recv().map_err(|_closed| RecvTimeoutError::Disconnected)
-        } else {
-            queue.recv_timeout(IDLE)
-        }
+        (!is_tidy).then_some(IDLE)
     }
 
     /// Decides one request. Returns whether it was the last.
@@ -357,6 +360,15 @@ impl Writer {
             Health::Unavailable(reason) => Err(StoreError::Unavailable(reason)),
             Health::Dead(reason) => Err(StoreError::Dead(reason)),
         }
+    }
+}
+
+/// Whatever ends the writer, nobody waits for it in vain.
+struct Closing<'a>(&'a Queue<Request>);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

@@ -77,7 +77,7 @@ fn request(method: Method, path: &str, body: Bytes) -> Request<Full<Bytes>> {
     Request::builder()
         .method(method)
         .uri(path)
-        .header(header::HOST, "bench")
+        .header(header::HOST, "localhost")
         .header(header::CONTENT_TYPE, "application/json")
         .body(Full::new(body))
         .unwrap()

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
@@ -43,6 +43,17 @@ impl TestServer {
     /// Where its config and its records are.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Starts in a folder that holds a config file, and perhaps data.
+    pub(crate) fn start_in(folder: TempDir) -> Self {
+        let (child, base, log) = launch(folder.path(), &[]);
+        Self { folder, child, base, log, environment: Vec::new() }
+    }
+
+    /// Where it keeps its records.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
     }
 
     /// Has another config at its next start.

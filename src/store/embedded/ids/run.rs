@@ -60,16 +60,23 @@ impl Run {
         let mut outline = Outline::new(at_most);
         let file =
             File::options().read(true).write(true).create(true).truncate(true).open(path(folder, number))?;
+        let mut block = Vec::with_capacity(BLOCK * ENTRY_BYTES);
         let mut writer = BufWriter::with_capacity(BUFFER_BYTES, &file);
         for entry in entries {
-            let bytes = entry?.to_bytes();
-            outline.add(bytes);
-            writer.write_all(&bytes)?;
+            block.extend_from_slice(&entry?.to_bytes());
+            if block.len() < BLOCK * ENTRY_BYTES {
+                continue;
+            }
+            outline.add_block(&block);
+            writer.write_all(&block)?;
+            block.clear();
             if outline.entries.is_multiple_of(SYNC_BYTES / ENTRY_BYTES) {
                 writer.flush()?;
                 file.sync_data()?;
             }
         }
+        outline.add_block(&block);
+        writer.write_all(&block)?;
         writer.write_all(&outline.footer())?;
         writer.flush()?;
         drop(writer);
@@ -86,18 +93,20 @@ impl Run {
         let entries =
             bytes.checked_sub(FOOTER_BYTES).ok_or_else(|| damaged("it has no footer"))? / ENTRY_BYTES;
         let mut outline = Outline::new(entries);
-        let mut reader = BufReader::with_capacity(BUFFER_BYTES, &file);
-        let mut entry = [0; ENTRY_BYTES];
-        for _ in 0..entries {
-            reader.read_exact(&mut entry)?;
-            outline.add(entry);
+        let mut buffer = vec![0; BLOCK * ENTRY_BYTES];
+        let (mut at, end) = (0, (entries * ENTRY_BYTES) as u64);
+        while at < end {
+            let bytes = buffer.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
+            let (block, _) = buffer.split_at_mut(bytes);
+            file.read_exact_at(block, at)?;
+            outline.add_block(block);
+            at += bytes as u64;
         }
         let mut footer = [0; FOOTER_BYTES];
-        reader.read_exact(&mut footer)?;
+        file.read_exact_at(&mut footer, end)?;
         if footer != outline.footer() {
             return Err(damaged("its footer does not fit what it holds"));
         }
-        drop(reader);
         Ok(outline.into_run(number, level, file))
     }
 
@@ -228,14 +237,15 @@ impl Outline {
         }
     }
 
-    fn add(&mut self, bytes: [u8; ENTRY_BYTES]) {
-        let Entry { hash, .. } = Entry::from_bytes(bytes);
-        if self.entries.is_multiple_of(BLOCK) {
-            self.fences.push(hash);
+    /// A whole block, or what the last one holds.
+    fn add_block(&mut self, block: &[u8]) {
+        let (entries, _) = block.as_chunks();
+        self.fences.extend(entries.first().map(|bytes| Entry::from_bytes(*bytes).hash));
+        for bytes in entries {
+            self.filter.add(Entry::from_bytes(*bytes).hash);
         }
-        self.filter.add(hash);
-        self.checksum.update(&bytes);
-        self.entries += 1;
+        self.checksum.update(block);
+        self.entries += entries.len();
     }
 
     fn footer(&self) -> [u8; FOOTER_BYTES] {

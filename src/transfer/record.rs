@@ -1,0 +1,196 @@
+//! One record as a line.
+
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::task::{
+    Attempt, Digest, Failure, HandlerName, Input, Output, Phase, State, StateName, Task, TaskId, Trace, Undo,
+};
+
+/// A whole record. Bytes are `text` where they are UTF-8, else `base64`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Record<'a> {
+    id: TaskId,
+    handler: HandlerName,
+    state: StateName,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    phase: Option<Phase>,
+    run: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    attempt: Option<u32>,
+    revision: u64,
+    revoked: u32,
+    since: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    error: Option<Failure>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    undo: Option<Undo>,
+    input: InputLine<'a>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    output: Option<OutputLine<'a>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    attempts: Vec<Attempt>,
+    /// SHA-256 of the idempotency keys.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    keys: Vec<Digest>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    notice_due: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    details_dropped: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trace: Option<Trace>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InputLine<'a> {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    media_type: Option<String>,
+    size: u64,
+    sha256: Digest,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    text: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base64: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OutputLine<'a> {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    media_type: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    truncated: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    text: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base64: Option<String>,
+}
+
+impl<'a> Record<'a> {
+    pub(super) fn new(task: &'a Task) -> Self {
+        // Field by field, so that one that comes to be is not left out; the place is the order of the lines.
+        let Task {
+            id,
+            handler,
+            run,
+            revision,
+            revoked,
+            entered: _,
+            since,
+            state,
+            input,
+            attempts,
+            keys,
+            notice_due,
+            details_dropped,
+            trace,
+        } = task;
+        let (text, base64) = written(&input.bytes);
+        let Input { media_type, size, digest, .. } = input;
+        let input = InputLine { media_type: media_type.clone(), size: *size, sha256: *digest, text, base64 };
+        let output = task.output().map(|output| {
+            let (text, base64) = written(&output.bytes);
+            OutputLine { media_type: output.media_type.clone(), truncated: output.truncated, text, base64 }
+        });
+        let undo = match state {
+            State::Success { undo, .. } => undo.clone(),
+            State::Working { .. } | State::Failed { .. } | State::Absent => None,
+        };
+        Self {
+            id: id.clone(),
+            handler: handler.clone(),
+            state: task.state_name(),
+            phase: task.phase(),
+            run: *run,
+            attempt: task.attempt(),
+            revision: *revision,
+            revoked: *revoked,
+            since: *since,
+            error: task.failure().cloned(),
+            undo,
+            input,
+            output,
+            attempts: attempts.clone(),
+            keys: keys.clone(),
+            notice_due: *notice_due,
+            details_dropped: *details_dropped,
+            trace: *trace,
+        }
+    }
+
+    /// The task, without a place; or why the line is none.
+    pub(super) fn into_task(self) -> Result<Task, String> {
+        let id = self.id;
+        let fault = |what: &str| format!("{id} {what}");
+        let output = match self.output {
+            None => None,
+            Some(OutputLine { media_type, truncated, text, base64 }) => {
+                let bytes = read(text, base64).map_err(|why| fault(&format!("has an output that {why}")))?;
+                Some(Output { media_type, truncated, bytes })
+            }
+        };
+        let state = match (self.state, self.phase, self.attempt, self.error) {
+            (StateName::Working, Some(phase), Some(attempt), None) if output.is_none() => {
+                State::Working { phase, attempt }
+            }
+            (StateName::Success, None, None, None) => State::Success { output, undo: self.undo.clone() },
+            (StateName::Failed, None, None, Some(failure)) => State::Failed { failure, output },
+            (StateName::Absent, None, None, None) if output.is_none() => State::Absent,
+            (state, ..) => {
+                let state = state.as_str();
+                return Err(fault(&format!("is {state}, and does not have what belongs to that state")));
+            }
+        };
+        if self.undo.is_some() && self.state != StateName::Success {
+            return Err(fault("has an undo, which only a success has"));
+        }
+        let InputLine { media_type, size, sha256, text, base64 } = self.input;
+        let bytes = read(text, base64).map_err(|why| fault(&format!("has an input that {why}")))?;
+        let is_dropped = self.details_dropped && bytes.is_empty();
+        if !is_dropped && (bytes.len() as u64 != size || Digest::of(&bytes) != sha256) {
+            return Err(fault("has an input whose size or SHA-256 is another one than the line says"));
+        }
+        Ok(Task {
+            handler: self.handler,
+            run: self.run,
+            revision: self.revision,
+            revoked: self.revoked,
+            entered: 0,
+            since: self.since,
+            state,
+            input: Input { media_type, size, digest: sha256, bytes },
+            attempts: self.attempts,
+            keys: self.keys,
+            notice_due: self.notice_due,
+            details_dropped: self.details_dropped,
+            trace: self.trace,
+            id,
+        })
+    }
+}
+
+fn written(bytes: &[u8]) -> (Option<Cow<'_, str>>, Option<String>) {
+    match std::str::from_utf8(bytes) {
+        Ok("") => (None, None),
+        Ok(text) => (Some(Cow::Borrowed(text)), None),
+        Err(_) => (None, Some(STANDARD.encode(bytes))),
+    }
+}
+
+fn read(text: Option<Cow<'_, str>>, base64: Option<String>) -> Result<Bytes, &'static str> {
+    match (text, base64) {
+        (None, None) => Ok(Bytes::new()),
+        (Some(text), None) => Ok(text.into_owned().into_bytes().into()),
+        (None, Some(base64)) => {
+            STANDARD.decode(base64).map(Bytes::from).map_err(|_foreign| "is not Base64 where it says so")
+        }
+        (Some(_), Some(_)) => Err("is both text and Base64"),
+    }
+}
