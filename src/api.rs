@@ -11,6 +11,7 @@
 //! | `POST /bulk`, `GET /bulk`, `GET /bulk/{op}`, `POST /bulk/{op}/cancel` | `bulk` |
 //! | `GET /events` | `events` |
 //! | `POST /admin/reload` | `admin` |
+//! | `GET /metrics` | `metrics` |
 //! | `GET /stats`, `/handlers`, `/livez`, `/readyz`, `/version` | `service` |
 //!
 //! `routes` lists all of them; `guard` lets requests in, `caller` knows what their tokens reach.
@@ -29,6 +30,7 @@ mod guard;
 mod launch;
 mod list;
 mod lookup;
+mod metrics;
 mod params;
 mod path;
 mod problem;
@@ -43,14 +45,15 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use axum::http::{Method, Uri};
 
+use self::problem::Problem;
 use crate::access::Tokens;
 use crate::handler::Handlers;
+use crate::metrics::Requests;
 use crate::recorder::Recorder;
 use crate::task::Rate;
 
 pub use admin::{Reload, ReloadError, Reloaded};
 pub use guard::Interface;
-pub use problem::Problem;
 pub use routes::{Route, routes};
 pub use view::notice;
 
@@ -70,6 +73,8 @@ pub struct Api {
     pub auth_failures: Rate,
     /// Reads the config again.
     pub reload: Reload,
+    /// Counts the requests to each of the [`routes`], in their order.
+    pub requests: Arc<Requests>,
 }
 
 /// The part of the config that can change while the service runs. A request sees one or the other, whole.

@@ -45,6 +45,7 @@
 //! | [`handler`] | what the config says a launch does: a webhook or a command |
 //! | [`access`] | bearer tokens: who may do what |
 //! | [`config`] | file, environment and flags, checked |
+//! | [`metrics`] | what is counted, as OpenMetrics; [`tally`] is what the others count with |
 //! | [`api`] | the HTTP interface |
 //! | [`reload`] | config that changes while the service runs |
 //! | [`server`] | the accept loop |
@@ -75,10 +76,12 @@ pub mod client;
 pub mod config;
 pub mod exit;
 pub mod handler;
+pub mod metrics;
 pub mod recorder;
 pub mod reload;
 pub mod server;
 pub mod store;
+pub mod tally;
 pub mod task;
 pub mod telemetry;
 pub mod transfer;

@@ -11,12 +11,13 @@ use arc_swap::ArcSwap;
 use clap::Parser;
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
-use task_recorder::api::{Api, Interface, Reload};
+use task_recorder::api::{self, Api, Interface, Reload};
 use task_recorder::cli::token::{self, TokenVerb};
 use task_recorder::cli::{self, Cli, Verb, data, healthcheck::healthcheck};
 use task_recorder::client;
 use task_recorder::config::{Config, Flags, StoreConfig, StorePath};
 use task_recorder::exit::Exit;
+use task_recorder::metrics::Requests;
 use task_recorder::recorder::{Recorder, RecoveryReport};
 use task_recorder::reload::{self, Reloader};
 use task_recorder::server::{self, ServerOptions};
@@ -136,6 +137,7 @@ async fn serve(config: Config, flags: Flags) -> Result<Exit, Stopped> {
         hosts: (server.is_local() || !server.hosts.is_empty()).then(|| server.hosts.clone()),
         auth_failures: server.auth_failures,
         reload,
+        requests: Arc::new(Requests::new(api::routes().into_iter().map(|route| (route.method, route.path)))),
     });
     let options =
         ServerOptions { connections_max: server.connections_max, header_timeout: server.header_timeout };

@@ -18,11 +18,11 @@ mod reload;
 mod retention;
 mod revoke;
 mod run;
+mod tally;
 mod waiters;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -36,13 +36,14 @@ use self::bulk::Operations;
 use self::endings::Endings;
 use self::lane::{Lane, Place};
 use self::waiters::Waiters;
-use crate::store::{Counts, Feed, Health, Moved, Page, Query, Refused, Store, StoreError};
+use crate::store::{Counts, Feed, Health, Moved, Page, Query, Refused, Store, StoreError, StoreTally};
 use crate::task::{Change, HandlerName, Refusal, Request, Start, StartKind, Task, TaskId, Trace};
 
 pub use self::bulk::{Bulk, BulkAction, BulkError, BulkFailure, BulkState};
 pub use self::lane::{LaneCounts, LaneSpec, Work};
 pub use self::notices::NoticeSpec;
 pub use self::recovery::RecoveryReport;
+pub use self::tally::{Figures, HandlerTally, LaunchResult, Tally};
 
 /// How long runs may take to end once they are told to: a command gets KILL 5 s after TERM unless the config says
 /// otherwise.
@@ -72,17 +73,19 @@ struct Inner {
     aborting: CancellationToken,
     /// Outcomes that cannot be written are given up.
     giving_up: CancellationToken,
-    unsettled: AtomicU64,
-    stale: AtomicU64,
-    panics: AtomicU64,
-    notices_told: AtomicU64,
-    notices_given_up: AtomicU64,
+    tally: Tally,
 }
 
 impl Inner {
     /// The lane of a handler, also of one that is gone.
     fn lane(&self, handler: &HandlerName) -> Option<Arc<Lane>> {
         self.lanes.load().get(handler).map(Arc::clone)
+    }
+
+    /// A launch that is refused before the store is asked.
+    fn refused(&self, reason: Refusal, task: Option<Arc<Task>>) -> Launch {
+        self.tally.count(reason);
+        Launch::Refused(Refused { reason, task })
     }
 }
 
@@ -112,23 +115,6 @@ pub enum LaunchError {
     Store(#[from] StoreError),
 }
 
-/// Figures about what happened since the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Figures {
-    /// Outcomes that wait to be written, now.
-    pub unsettled: u64,
-    /// Outcomes of runs that were over already.
-    pub stale: u64,
-    /// Runs whose work panicked.
-    pub panics: u64,
-    /// Notices that are still to be told, now.
-    pub notices_due: u64,
-    /// Notices that were told.
-    pub notices_told: u64,
-    /// Notices that were not told in time, and are not tried any more.
-    pub notices_given_up: u64,
-}
-
 impl Recorder {
     /// A recorder over this store, for futures of this process.
     #[must_use]
@@ -139,7 +125,8 @@ impl Recorder {
     /// A recorder over this store, with a lane for each handler. To be called within a runtime of tokio.
     #[must_use]
     pub fn with_lanes(store: Arc<dyn Store>, lanes: impl IntoIterator<Item = LaneSpec>) -> Self {
-        let lanes = lanes.into_iter().map(|spec| (spec.handler.clone(), Arc::new(Lane::new(spec))));
+        let tally = Tally::default();
+        let lanes = lanes.into_iter().map(|spec| (spec.handler.clone(), Arc::new(Lane::new(spec, &tally))));
         let lanes = ArcSwap::from_pointee(lanes.collect());
         let inner = Arc::new(Inner {
             store,
@@ -152,11 +139,7 @@ impl Recorder {
             draining: CancellationToken::new(),
             aborting: CancellationToken::new(),
             giving_up: CancellationToken::new(),
-            unsettled: AtomicU64::new(0),
-            stale: AtomicU64::new(0),
-            panics: AtomicU64::new(0),
-            notices_told: AtomicU64::new(0),
-            notices_given_up: AtomicU64::new(0),
+            tally,
         });
         for lane in inner.lanes.load().values() {
             inner.open(lane);
@@ -170,9 +153,14 @@ impl Recorder {
     /// # Errors
     /// [`LaunchError`]; nothing has changed then.
     pub async fn launch_in_lane(&self, id: TaskId, mut request: Request) -> Result<Launch, LaunchError> {
-        let (lane, spec) = self.lane(&request.handler).ok_or(LaunchError::UnknownHandler)?;
-        request.if_same_input |= spec.policy.match_input;
-        self.start_in_lane(&lane, id, StartKind::Launch(request), None).await
+        let launch = match self.lane(&request.handler) {
+            Some((lane, spec)) => {
+                request.if_same_input |= spec.policy.match_input;
+                self.start_in_lane(&lane, id, StartKind::Launch(request), None).await
+            }
+            None => Err(LaunchError::UnknownHandler),
+        };
+        launch.map_err(|error| self.inner.tally.failed(error))
     }
 
     /// Launches a failed id again, with its stored handler and input, in this trace or in that of its last run.
@@ -180,8 +168,13 @@ impl Recorder {
     /// # Errors
     /// [`LaunchError`]; nothing has changed then.
     pub async fn retry_in_lane(&self, id: TaskId, trace: Option<Trace>) -> Result<Launch, LaunchError> {
+        self.try_retry(id, trace).await.map_err(|error| self.inner.tally.failed(error))
+    }
+
+    /// The same, for who tries again and again until there is room: what is in the way is not counted.
+    async fn try_retry(&self, id: TaskId, trace: Option<Trace>) -> Result<Launch, LaunchError> {
         let Some(task) = self.status(&id).await? else {
-            return Ok(Launch::Refused(Refused { reason: Refusal::NotFound, task: None }));
+            return Ok(self.inner.refused(Refusal::NotFound, None));
         };
         let (lane, _) = self.lane(&task.handler).ok_or(LaunchError::UnknownHandler)?;
         self.start_in_lane(&lane, id, StartKind::Retry { trace }, None).await
@@ -204,7 +197,7 @@ impl Recorder {
             let start = Start { kind, is_queued: true };
             let refusal = start.is_allowed(task.as_deref()).err();
             return refusal
-                .map_or(Err(LaunchError::QueueFull), |reason| Ok(Launch::Refused(Refused { reason, task })));
+                .map_or(Err(LaunchError::QueueFull), |reason| Ok(self.inner.refused(reason, task)));
         };
         let start = Start { kind, is_queued: place.is_queued };
         let (first_word, heard) = oneshot::channel();
@@ -229,6 +222,14 @@ impl Recorder {
     #[must_use]
     pub fn lane_counts(&self, handler: &HandlerName) -> Option<LaneCounts> {
         self.lane(handler).map(|(lane, _)| lane.counts())
+    }
+
+    /// What happens now in the lane of each handler that is configured.
+    #[must_use]
+    pub fn lanes(&self) -> Vec<(HandlerName, LaneCounts)> {
+        let lanes = self.inner.lanes.load();
+        let configured = lanes.iter().filter(|(_, lane)| lane.spec().is_some());
+        configured.map(|(name, lane)| (name.clone(), lane.counts())).collect()
     }
 
     /// Undoes a success; the id is not found afterwards. With an action of its handler the record is `revoking` until
@@ -339,17 +340,10 @@ impl Recorder {
         self.inner.store.events()
     }
 
-    /// Figures about what happened since the start.
+    /// What is counted of the store's commits; none where it makes none.
     #[must_use]
-    pub fn figures(&self) -> Figures {
-        Figures {
-            unsettled: self.inner.unsettled.load(Ordering::Relaxed),
-            stale: self.inner.stale.load(Ordering::Relaxed),
-            panics: self.inner.panics.load(Ordering::Relaxed),
-            notices_due: self.inner.lanes.load().values().map(|lane| lane.notices.count() as u64).sum(),
-            notices_told: self.inner.notices_told.load(Ordering::Relaxed),
-            notices_given_up: self.inner.notices_given_up.load(Ordering::Relaxed),
-        }
+    pub fn store_tally(&self) -> Option<&StoreTally> {
+        self.inner.store.tally()
     }
 
     /// Whether the store can write, now and whenever that changes.

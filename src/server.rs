@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Request, Response, Version, header};
-use axum::response::IntoResponse as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -20,7 +19,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{Interface, Problem};
+use crate::api::Interface;
 
 /// How long the loop pauses after a failed accept, at first and at most.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -104,7 +103,7 @@ async fn answer(
     peer: IpAddr,
 ) -> Result<Response<Body>, std::convert::Infallible> {
     Ok(match ambiguity(&request) {
-        Some(why) => Problem::malformed(why).into_response(),
+        Some(why) => interface.refuse(why),
         None => interface.answer(request, peer).await,
     })
 }

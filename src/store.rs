@@ -10,6 +10,7 @@ mod feed;
 mod memory;
 mod query;
 mod table;
+mod tally;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ pub use embedded::{CopyError, EmbeddedOptions, EmbeddedStore, OpenError, Snapsho
 pub use feed::{Batch, EVENTS_KEPT, Event, Feed, Gap};
 pub use memory::MemoryStore;
 pub use query::{Filter, Order, Page, Query};
+pub use tally::StoreTally;
 
 /// Keeps one record an id and moves it by one conditional write at a time.
 #[async_trait]
@@ -114,6 +116,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// The changes as they happen. What it gives is durable; nothing is given twice or out of order.
     fn events(&self) -> Feed;
+
+    /// What is counted of its commits; none where it makes none.
+    fn tally(&self) -> Option<&StoreTally> {
+        None
+    }
 
     /// Writes what is queued and lets go of the storage. Every later write answers [`StoreError::Closed`].
     async fn close(&self);

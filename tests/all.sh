@@ -13,6 +13,19 @@ if ! command -v cc >/dev/null; then
 fi
 command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.95 or later" >&2; exit 1; }
 
+# Unpacked, not installed: nothing of it starts.
+if ! command -v "${PROMTOOL:=promtool}" >/dev/null; then
+    PROMTOOL=$PWD/target/tools/prometheus/usr/bin/promtool
+    if ! [ -x "$PROMTOOL" ]; then
+        step "promtool, of Debian's package prometheus"
+        command -v apt-get >/dev/null || { echo "promtool is missing: install Prometheus, or set PROMTOOL" >&2; exit 1; }
+        mkdir -p target/tools
+        [ "$(id -u)" != 0 ] || apt-get update -q
+        (cd target/tools && apt-get download -q prometheus && dpkg-deb -x prometheus_*.deb prometheus && rm prometheus_*.deb)
+    fi
+fi
+export PROMTOOL
+
 step "formatting"
 cargo fmt --all --check
 
@@ -32,6 +45,11 @@ if ! target/verifier/bin/python -c 'import standardwebhooks' 2>/dev/null; then
     fi
     target/verifier/bin/python -m pip install -q --disable-pip-version-check 'standardwebhooks==1.*'
 fi
+
+step "alerts"
+"$PROMTOOL" check rules config/alerts.yaml
+"$PROMTOOL" test rules tests/alerts.yaml
+"$PROMTOOL" check config --syntax-only config/prometheus.yaml
 
 step "tests"
 cargo test --locked -- --include-ignored

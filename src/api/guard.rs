@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -13,7 +14,7 @@ use axum::response::{IntoResponse as _, Response};
 use tower_service::Service as _;
 
 use super::problem::Problem;
-use super::routes::{self, Needed};
+use super::routes::{self, Known};
 use super::{Api, Live};
 use crate::access::{Failures, Invalid, Scope, Token, TooMany};
 
@@ -26,7 +27,7 @@ pub struct Interface {
 
 struct Guard {
     api: Arc<Api>,
-    needed: matchit::Router<Needed>,
+    known: matchit::Router<Vec<Known>>,
     failures: Failures,
 }
 
@@ -45,34 +46,59 @@ impl Interface {
     pub fn new(api: Api) -> Self {
         let failures = Failures::new(api.auth_failures);
         let api = Arc::new(api);
-        let (router, needed) = routes::built(Arc::clone(&api));
-        Self { router, guard: Arc::new(Guard { api, needed, failures }) }
+        let (router, known) = routes::built(Arc::clone(&api));
+        Self { router, guard: Arc::new(Guard { api, known, failures }) }
     }
 
-    /// Answers a request that came from this address.
+    /// Answers a request that came from this address, and counts it.
     pub async fn answer<B>(mut self, mut request: Request<B>, peer: IpAddr) -> Response
     where
         B: axum::body::HttpBody<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<axum::BoxError>,
     {
-        match self.guard.admit(&request, peer) {
-            Ok(None) => {}
-            Ok(Some(token)) => drop(request.extensions_mut().insert(token)),
-            Err(problem) => return problem.into_response(),
-        }
-        let Ok(response) = self.router.call(request.map(Body::new)).await;
+        let begun = Instant::now();
+        let guard = Arc::clone(&self.guard);
+        let known = guard.known(request.method(), request.uri().path());
+        let response = match guard.admit(&request, known, peer) {
+            Ok(token) => {
+                if let Some(token) = token {
+                    request.extensions_mut().insert(token);
+                }
+                let Ok(response) = self.router.call(request.map(Body::new)).await;
+                response
+            }
+            Err(problem) => problem.into_response(),
+        };
+        let number = known.map(|known| known.number);
+        guard.api.requests.count(number, response.status().as_u16(), begun.elapsed());
+        response
+    }
+
+    /// Answers a request that breaks HTTP in a way that proxies may read differently.
+    pub(crate) fn refuse(&self, why: &str) -> Response {
+        let response = Problem::malformed(why).into_response();
+        self.guard.api.requests.count(None, response.status().as_u16(), Duration::ZERO);
         response
     }
 }
 
 impl Guard {
     /// The token that the request may use; none where there are no tokens, or where the route needs none.
-    fn admit<B>(&self, request: &Request<B>, peer: IpAddr) -> Result<Option<Arc<Token>>, Problem> {
+    fn admit<B>(
+        &self,
+        request: &Request<B>,
+        known: Option<&Known>,
+        peer: IpAddr,
+    ) -> Result<Option<Arc<Token>>, Problem> {
         let live = self.api.live.load();
         if live.tokens.is_empty() {
             return is_meant(&self.api, request.headers()).map(|()| None);
         }
-        let needs = self.needs(request.method(), request.uri().path());
+        let needs = match known {
+            Some(Known { scope: None, .. }) => Needs::Nothing,
+            Some(Known { scope: Some(scope), .. }) => Needs::Scope(*scope),
+            None => Needs::Token,
+        };
         if needs == Needs::Nothing {
             return Ok(None);
         }
@@ -83,15 +109,11 @@ impl Guard {
         }
     }
 
-    fn needs(&self, method: &Method, path: &str) -> Needs {
+    /// The route of a request.
+    fn known(&self, method: &Method, path: &str) -> Option<&Known> {
         // The router answers HEAD as it answers GET.
         let method = if *method == Method::HEAD { &Method::GET } else { method };
-        let by_method = self.needed.at(path).map(|found| found.value.as_slice()).unwrap_or_default();
-        match by_method.iter().find(|(known, _)| known == method) {
-            Some((_, None)) => Needs::Nothing,
-            Some((_, Some(scope))) => Needs::Scope(*scope),
-            None => Needs::Token,
-        }
+        self.known.at(path).ok()?.value.iter().find(|known| known.method == *method)
     }
 
     fn token(&self, live: &Live, headers: &HeaderMap, peer: IpAddr) -> Result<Arc<Token>, Problem> {

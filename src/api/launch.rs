@@ -18,7 +18,7 @@ use super::path::TaskPath;
 use super::problem::Problem;
 use super::view::{self, StatusView};
 use crate::handler::Handler;
-use crate::recorder::Launch;
+use crate::recorder::{Launch, LaunchResult};
 use crate::store::Refused;
 use crate::task::{Digest, Input, Match, Refusal, Request, Task, TaskId, Trace};
 
@@ -152,7 +152,10 @@ impl Api {
                 if let Ok(name) = name.parse() {
                     caller.may_use(&name)?;
                 }
-                live.handlers.get(name).ok_or_else(|| self.unknown_handler(caller, name))?
+                live.handlers.get(name).ok_or_else(|| {
+                    self.recorder.tally().count(LaunchResult::UnknownHandler);
+                    self.unknown_handler(caller, name)
+                })?
             }
             None => live.handlers.default_handler().ok_or_else(|| {
                 let names = caller.names(&live.handlers);

@@ -15,7 +15,7 @@ const RETRY_AFTER: u32 = 1;
 
 /// An answer that is not a success.
 #[derive(Debug)]
-pub struct Problem {
+pub(super) struct Problem {
     status: StatusCode,
     code: &'static str,
     title: &'static str,
@@ -208,7 +208,7 @@ impl Problem {
     }
 
     /// A request that breaks HTTP in a way that proxies may read differently.
-    pub(crate) fn malformed(detail: &str) -> Self {
+    pub(super) fn malformed(detail: &str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "malformed-request", "The request is malformed", detail).closing()
     }
 }

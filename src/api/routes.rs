@@ -8,7 +8,7 @@ use axum::handler::Handler;
 use axum::http::Method;
 use axum::routing::{MethodRouter, delete, get, post, put};
 
-use super::{Api, action, admin, batch, bulk, events, launch, list, lookup, record, service};
+use super::{Api, action, admin, batch, bulk, events, launch, list, lookup, metrics, record, service};
 use crate::access::Scope;
 
 /// One method of one path.
@@ -58,6 +58,7 @@ pub fn routes() -> Vec<Route> {
         Route::new(Read, GET, "/bulk/{op}", bulk::view),
         Route::new(Read, GET, "/stats", service::stats),
         Route::new(Read, GET, "/handlers", service::handlers),
+        Route::new(Read, GET, "/metrics", metrics::metrics),
         Route::new(Launch, POST, "/tasks", batch::launch),
         Route::new(Launch, POST, "/tasks/{id}", launch::launch),
         Route::new(Launch, Method::PUT, "/tasks/{id}", launch::launch),
@@ -73,23 +74,30 @@ pub fn routes() -> Vec<Route> {
     ]
 }
 
-/// What a path takes: each method, and its scope.
-pub(super) type Needed = Vec<(Method, Option<Scope>)>;
+/// A route as the guard sees it.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) method: Method,
+    pub(super) scope: Option<Scope>,
+    /// Its place in the list of routes.
+    pub(super) number: usize,
+}
 
-/// The router, and what each of its paths needs, found by the same rules.
-pub(super) fn built(api: Arc<Api>) -> (Router, matchit::Router<Needed>) {
-    let (mut router, mut by_path) = (Router::new(), Vec::<(&str, Needed)>::new());
-    for Route { method, path, scope, to } in routes() {
+/// The router, and the routes of each of its paths, found by the same rules.
+pub(super) fn built(api: Arc<Api>) -> (Router, matchit::Router<Vec<Known>>) {
+    let (mut router, mut by_path) = (Router::new(), Vec::<(&str, Vec<Known>)>::new());
+    for (number, Route { method, path, scope, to }) in routes().into_iter().enumerate() {
         router = router.route(path, to);
-        match by_path.iter_mut().find(|(known, _)| *known == path) {
-            Some((_, needed)) => needed.push((method, scope)),
-            None => by_path.push((path, vec![(method, scope)])),
+        let known = Known { method, scope, number };
+        match by_path.iter_mut().find(|(other, _)| *other == path) {
+            Some((_, of_path)) => of_path.push(known),
+            None => by_path.push((path, vec![known])),
         }
     }
     let mut table = matchit::Router::new();
-    for (path, needed) in by_path {
+    for (path, of_path) in by_path {
         // The router has taken the same paths.
-        if let Err(error) = table.insert(path, needed) {
+        if let Err(error) = table.insert(path, of_path) {
             tracing::error!(%error, path, "a path needs any token, because its scope is not found");
         }
     }

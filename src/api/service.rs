@@ -33,6 +33,16 @@ struct StatsView<'a> {
     stale_outcomes: u64,
     panics: u64,
     notices: NoticesView,
+    /// None for a store that makes no commits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store: Option<StoreView>,
+}
+
+/// The commits of the store since the start, and the changes in them.
+#[derive(Serialize)]
+struct StoreView {
+    commits: u64,
+    changes: u64,
 }
 
 /// How many outcomes are still to be told, were told, and were not told in time.
@@ -71,6 +81,10 @@ pub(super) async fn stats(State(api): State<Arc<Api>>, caller: Caller) -> Result
             told: figures.notices_told,
             given_up: figures.notices_given_up,
         },
+        store: api.recorder.store_tally().map(|tally| {
+            let changes = tally.changes.observed();
+            StoreView { commits: changes.count, changes: changes.sum }
+        }),
     };
     Ok(view::json(StatusCode::OK, &body))
 }

@@ -71,12 +71,13 @@ impl Recorder {
         W: FnOnce(Arc<Task>) -> F + Send + 'static,
         F: Future<Output = Outcome> + Send + 'static,
     {
-        let admission = self.admit()?;
+        let admission = self.admit().map_err(|error| self.inner.tally.failed(error))?;
         let work = |task, _attempt, ending| until_told(ending, async { work(task).await });
         let (first_word, heard) = oneshot::channel();
         self.inner.runs.spawn(run::run_once(Arc::clone(&self.inner), id, start, work, first_word));
         drop(admission);
-        heard.await.unwrap_or(Err(StoreError::Closed)).map_err(LaunchError::Store)
+        let launch = heard.await.unwrap_or(Err(StoreError::Closed));
+        launch.map_err(|error| self.inner.tally.failed(LaunchError::Store(error)))
     }
 }
 

@@ -11,11 +11,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use futures_util::future::BoxFuture;
+use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::notices::{NoticeQueue, NoticeSpec};
+use super::tally::{HandlerTally, Tally};
 use crate::store::Claim;
 use crate::task::{HandlerName, Outcome, Policy, Task};
 
@@ -48,6 +50,8 @@ pub struct LaneCounts {
     pub backing_off: usize,
     /// Whether nothing starts.
     pub is_paused: bool,
+    /// When the one of those that wait for their turn was launched that was launched first.
+    pub oldest_queued: Option<Timestamp>,
 }
 
 /// How late a start may be that still counts as in time. Timers are a millisecond late, at least.
@@ -61,6 +65,7 @@ pub(super) struct Lane {
     /// None where the handler is gone from the config.
     spec: ArcSwapOption<LaneSpec>,
     pub(super) notices: NoticeQueue,
+    pub(super) tally: Arc<HandlerTally>,
     state: Mutex<State>,
     wake: Notify,
 }
@@ -113,9 +118,10 @@ pub(super) enum Next {
 }
 
 impl Lane {
-    pub(super) fn new(spec: LaneSpec) -> Self {
+    pub(super) fn new(spec: LaneSpec, tally: &Tally) -> Self {
         Self {
             name: spec.handler.clone(),
+            tally: tally.of(&spec.handler),
             spec: ArcSwapOption::from_pointee(spec),
             notices: NoticeQueue::default(),
             state: Mutex::default(),
@@ -194,6 +200,7 @@ impl Lane {
             queued: state.queue.len() + state.reserved,
             backing_off: state.later.len(),
             is_paused: state.is_paused,
+            oldest_queued: state.queue.values().next().map(|claim| claim.task().since),
         }
     }
 

@@ -231,9 +231,9 @@ impl Inner {
                     Outcome::failed(Failure::new(ErrorKind::Panic, "the notice panicked"))
                 });
                 match outcome.result {
-                    Ok(()) => drop(self.notices_told.fetch_add(1, Ordering::Relaxed)),
+                    Ok(()) => drop(self.tally.notices_told.fetch_add(1, Ordering::Relaxed)),
                     Err(failure) if is_older(&task, spec.give_up_after) => {
-                        self.notices_given_up.fetch_add(1, Ordering::Relaxed);
+                        self.tally.notices_given_up.fetch_add(1, Ordering::Relaxed);
                         let (attempts, error) = (notice.attempts, failure.message);
                         let trace_id = task.trace_id().map(display);
                         tracing::warn!(task.id = %task.id, run = task.run, trace.id = trace_id, attempts, error, "notice given up");

@@ -109,6 +109,7 @@ impl Recorder {
             failure: Some(failure),
             answer: None,
         };
+        self.inner.tally.of(&task.handler).count_outcome(attempt.failure.as_ref());
         claim = claim.with_notice(self.inner.wants_notice(&task.handler, true));
         let settled = loop {
             match self.inner.store.settle(claim, attempt.clone(), None).await {
@@ -121,6 +122,9 @@ impl Recorder {
         let lane = self.lane(&task.handler).filter(|(_, spec)| {
             spec.policy.on_crash == OnCrash::Retry && task.phase() == Some(Phase::Running)
         });
+        if let Moved::Done(task) = &settled {
+            self.inner.tally.count_doubt(task);
+        }
         // What is launched again has not come to its end; the launch drops the notice.
         if let Moved::Done(task) = settled
             && lane.is_none()

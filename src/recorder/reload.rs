@@ -29,7 +29,7 @@ impl Recorder {
         for (name, lane) in &lanes {
             lane.exchange(specs.remove(name).map(Arc::new));
         }
-        let begun: Vec<_> = specs.into_values().map(|spec| Arc::new(Lane::new(spec))).collect();
+        let begun: Vec<_> = specs.into_values().map(|spec| Arc::new(Lane::new(spec, &inner.tally))).collect();
         for lane in &begun {
             lane.pause(is_noted_paused(&paused, &lane.name));
             lanes.insert(lane.name.clone(), Arc::clone(lane));

@@ -17,6 +17,7 @@ use tracing::field::display;
 
 use super::endings::Ending;
 use super::lane::{Lane, Next, Place};
+use super::tally::{HandlerTally, LaunchResult};
 use super::{Inner, Launch};
 use crate::store::{Claim, Claimed, Moved, StoreError, Unsettled};
 use crate::task::{
@@ -42,7 +43,7 @@ pub(super) async fn run_once<W, F>(
 {
     let Some(claim) = inner.claim(&id, start, first_word).await else { return };
     let task = Arc::clone(claim.task());
-    let (attempt, output, _) = inner.attempt(&task, work).await;
+    let (attempt, output, _) = inner.attempt(&task, &inner.tally.of(&task.handler), work).await;
     inner.settle(claim, attempt, output).await;
 }
 
@@ -108,7 +109,7 @@ async fn attempt_in_lane(inner: &Arc<Inner>, lane: &Arc<Lane>, claim: Claim, tas
     // Both as they are at that moment: a reload may come in between, and may take the handler away.
     let Some(spec) = lane.spec() else { return inner.abandon(claim).await };
     let work = |task, number, ending| (spec.work)(task, number, ending);
-    let (attempt, output, retry) = inner.attempt(&task, work).await;
+    let (attempt, output, retry) = inner.attempt(&task, &lane.tally, work).await;
     let spec = lane.spec();
     let pause = match (retry, spec.as_ref().map(|spec| &spec.policy.retry)) {
         (Retry::Possible { asked, is_in_doubt }, Some(policy)) if attempt.attempt < policy.attempts => {
@@ -149,8 +150,14 @@ impl Inner {
     /// all the same.
     async fn claim(&self, id: &TaskId, start: Start, first_word: FirstWord) -> Option<Claim> {
         let (word, claim) = match self.store.claim(id, start).await {
-            Ok(Claimed::Started(claim)) => (Ok(Launch::Started(Arc::clone(claim.task()))), Some(claim)),
-            Ok(Claimed::Refused(refused)) => (Ok(Launch::Refused(refused)), None),
+            Ok(Claimed::Started(claim)) => {
+                self.tally.count(LaunchResult::Started);
+                (Ok(Launch::Started(Arc::clone(claim.task()))), Some(claim))
+            }
+            Ok(Claimed::Refused(refused)) => {
+                self.tally.count(refused.reason);
+                (Ok(Launch::Refused(refused)), None)
+            }
             Err(error) => (Err(error), None),
         };
         let _ = first_word.send(word);
@@ -167,17 +174,23 @@ impl Inner {
     }
 
     /// One attempt. Never panics, and ends soon after it was told to.
-    async fn attempt<W, F>(&self, task: &Arc<Task>, work: W) -> (Attempt, Option<Output>, Retry)
+    async fn attempt<W, F>(
+        &self,
+        task: &Arc<Task>,
+        tally: &HandlerTally,
+        work: W,
+    ) -> (Attempt, Option<Output>, Retry)
     where
         W: FnOnce(Arc<Task>, u32, CancellationToken) -> F,
         F: Future<Output = Outcome>,
     {
         let number = task.attempt().unwrap_or(1);
-        let started = Timestamp::now();
+        let (started, begun) = (Timestamp::now(), std::time::Instant::now());
+        self.tally.in_flight.fetch_add(1, Ordering::Relaxed);
         let ending = self.ending(task);
         let work = async { work(Arc::clone(task), number, ending.token()).await };
         let outcome = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
-            self.panics.fetch_add(1, Ordering::Relaxed);
+            self.tally.panics.fetch_add(1, Ordering::Relaxed);
             let message = format!("the handler panicked: {}", text_of(panic.as_ref()));
             let trace_id = task.trace_id().map(display);
             tracing::error!(task.id = %task.id, run = task.run, trace.id = trace_id, message, "run panicked");
@@ -211,6 +224,8 @@ impl Inner {
             true => canceled(attempt),
             false => attempt,
         };
+        self.tally.in_flight.fetch_sub(1, Ordering::Relaxed);
+        tally.count_attempt(attempt.failure.as_ref(), begun.elapsed());
         (attempt, output, retry)
     }
 
@@ -220,7 +235,10 @@ impl Inner {
         let is_notice_due = self.wants_notice(&task.handler, attempt.failure.is_some());
         let settle = Write::Settle(claim.with_notice(is_notice_due), attempt, output);
         match self.persist(&task, settle).await {
-            Some(Moved::Done(settled)) => self.enqueue_notice(&settled),
+            Some(Moved::Done(settled)) => {
+                self.tally.count_doubt(&settled);
+                self.enqueue_notice(&settled);
+            }
             Some(refused @ Moved::Refused(_)) => self.note(&refused),
             None => {}
         }
@@ -234,7 +252,7 @@ impl Inner {
             Ok(moved) => return Some(moved),
             Err(left) => left,
         };
-        self.unsettled.fetch_add(1, Ordering::Relaxed);
+        self.tally.unsettled.fetch_add(1, Ordering::Relaxed);
         let (run, trace_id) = (task.run, task.trace_id().map(display));
         tracing::warn!(task.id = %id, run, trace.id = trace_id, %error, "outcome not recorded yet, will try again");
         let mut pause = PAUSE_MIN;
@@ -254,7 +272,7 @@ impl Inner {
                 Err(left) => (write, error) = left,
             }
         };
-        self.unsettled.fetch_sub(1, Ordering::Relaxed);
+        self.tally.unsettled.fetch_sub(1, Ordering::Relaxed);
         done
     }
 
@@ -276,7 +294,7 @@ impl Inner {
 
     fn note(&self, settled: &Moved) {
         if let Moved::Refused(refused) = settled {
-            self.stale.fetch_add(1, Ordering::Relaxed);
+            self.tally.stale.fetch_add(1, Ordering::Relaxed);
             let task = refused.task.as_deref();
             let (id, run) = (task.map(|task| task.id.as_str()), task.map(|task| task.run));
             let trace_id = task.and_then(Task::trace_id).map(display);

@@ -46,7 +46,7 @@ pub use self::snapshot::{CopyError, Snapshot};
 use self::writer::{Answer, Request, Writer};
 use super::feed::{EVENTS_KEPT, Feed};
 use super::table::Table;
-use super::{Counts, Health, Moved, Note, Page, Query, Recovered, Refused, Store, StoreError};
+use super::{Counts, Health, Moved, Note, Page, Query, Recovered, Refused, Store, StoreError, StoreTally};
 use crate::task::{Change, State, Task, TaskId};
 
 /// The format of both files, in SQLite's `user_version`.
@@ -148,6 +148,7 @@ pub struct EmbeddedStore {
     requests: Arc<Queue<Request>>,
     readers: Readers,
     health: watch::Receiver<Health>,
+    tally: Arc<StoreTally>,
     threads: Arc<Mutex<Option<Threads>>>,
 }
 
@@ -182,6 +183,7 @@ impl EmbeddedStore {
             Archiver::new(archive, Arc::clone(&table), Arc::clone(&requests), Arc::clone(&health), options);
         let writer =
             Writer::new(journal, lookup, Arc::clone(&table), recovered, Arc::clone(&health), options);
+        let tally = writer.tally();
         let queue = Arc::clone(&requests);
         let threads = Threads {
             requests: Arc::clone(&requests),
@@ -190,7 +192,7 @@ impl EmbeddedStore {
             _folder: folder,
         };
         let threads = Arc::new(Mutex::new(Some(threads)));
-        Ok(Self { table, ids, requests, readers, health: health.subscribe(), threads })
+        Ok(Self { table, ids, requests, readers, health: health.subscribe(), tally, threads })
     }
 
     /// Asks the writer, and waits for its answer.
@@ -301,6 +303,10 @@ impl Store for EmbeddedStore {
 
     fn health(&self) -> watch::Receiver<Health> {
         self.health.clone()
+    }
+
+    fn tally(&self) -> Option<&StoreTally> {
+        Some(&self.tally)
     }
 
     fn events(&self) -> Feed {

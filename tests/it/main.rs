@@ -30,6 +30,7 @@ mod laws;
 mod life;
 mod load;
 mod lookup;
+mod metrics;
 mod notes;
 mod notices;
 mod policy;

@@ -6,10 +6,11 @@ use std::path::Path;
 use regex::Regex;
 
 /// Which modules of the crate a module may use; one that is not listed may use all, and none of the listed may use it.
-const MAY_USE: [(&str, &[&str]); 7] = [
+const MAY_USE: [(&str, &[&str]); 8] = [
+    ("tally", &[]),
     ("task", &[]),
-    ("store", &["task"]),
-    ("recorder", &["task", "store"]),
+    ("store", &["tally", "task"]),
+    ("recorder", &["tally", "task", "store"]),
     ("handler", &["task"]),
     ("access", &["task"]),
     ("config", &["task", "handler", "store", "access"]),

@@ -119,7 +119,7 @@ async fn once(recorder: &Recorder, action: BulkAction, hand: &InHand) -> Result<
     let id = &hand.id;
     let moved = match action {
         BulkAction::Retry => {
-            return Ok(Some(match recorder.retry_in_lane(id.clone(), None).await? {
+            return Ok(Some(match recorder.try_retry(id.clone(), None).await? {
                 Launch::Started(_) => Became::Done,
                 Launch::Refused(_) => Became::Skipped,
             }));

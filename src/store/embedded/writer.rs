@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use rusqlite::ErrorCode;
@@ -22,7 +22,7 @@ use super::reader::find;
 use super::recovery::Recovered;
 use super::{EmbeddedOptions, Health};
 use crate::store::table::{Move, Table};
-use crate::store::{Moved, Note, Refused, StoreError, stamp};
+use crate::store::{Moved, Note, Refused, StoreError, StoreTally, stamp};
 use crate::task::{Change, Task, TaskId};
 
 /// So many bytes of inputs and outputs end a batch.
@@ -71,6 +71,7 @@ pub(super) struct Writer {
     kept: Kept,
     batch_max: usize,
     limits: Limits,
+    tally: Arc<StoreTally>,
 }
 
 /// The changes of one commit.
@@ -97,7 +98,22 @@ impl Writer {
     ) -> Self {
         let Recovered { seq, kept } = recovered;
         let limits = Limits::new(options);
-        Self { journal, archive, table, health, seq, kept, batch_max: options.batch_max, limits }
+        Self {
+            journal,
+            archive,
+            table,
+            health,
+            seq,
+            kept,
+            batch_max: options.batch_max,
+            limits,
+            tally: Arc::default(),
+        }
+    }
+
+    /// What it counts of its commits.
+    pub(super) fn tally(&self) -> Arc<StoreTally> {
+        Arc::clone(&self.tally)
     }
 
     /// Runs until it is told to close.
@@ -263,9 +279,15 @@ impl Writer {
         let deleted = self.kept.dead().len().min(deleted_max);
         let entries = records.clone().map(|(task, is_whole)| Entry { task: &**task, is_whole });
         let dead = self.kept.dead().iter().take(deleted).copied();
+        let begun = Instant::now();
         let committed = self.journal.commit(number, seq, entries, dead);
         self.note(committed)?;
 
+        let changes = seq - self.seq;
+        if changes > 0 {
+            self.tally.durations.observe_duration(begun.elapsed());
+            self.tally.changes.observe(changes);
+        }
         self.seq = seq;
         self.kept.dead().drain(..deleted);
         let count = records.clone().count();
