@@ -95,24 +95,26 @@ mirror=$(apt-get indextargets --format '$(REPO_URI)' "Created-By: Packages" "Ori
 [ -n "$mirror" ] || { apt-get update -q && mirror=$(apt-get indextargets --format '$(REPO_URI)' \
     "Created-By: Packages" "Codename: $VERSION_CODENAME" "Component: main" | head -n 1); }
 apt-config dump Acquire::http Acquire::https >"$work/apt.conf"
-mmdebstrap --quiet --variant=minbase --aptopt="$work/apt.conf" "$VERSION_CODENAME" "$work/base.tar" "$mirror"
-# Without a network of its own, for the time being: what is built needs that of the machine.
+mmdebstrap --quiet --variant=minbase --dpkgopt=force-unsafe-io --aptopt="$work/apt.conf" "$VERSION_CODENAME" "$work/base.tar" "$mirror"
 took
+# Without a network of its own, for the time being: what is built needs that of the machine.
 start_engine dockerd --bridge none --iptables=false --ip6tables=false
 "$docker" import "$work/base.tar" base:test >/dev/null
 rm "$work/base.tar"
-# In the place of rust:slim: the toolchain of this machine, and the sources of all dependencies.
+# In the place of rust:slim: the toolchain of this machine, with the packed sources that its cargo has fetched.
+cargo fetch --quiet --locked
 mkdir -p "$work/toolchain/usr/local/cargo"
-tar -C "$(rustc --print sysroot)" -c bin/cargo bin/rustc lib | tar -C "$work/toolchain/usr/local" -x
+tar -C "$(rustc --print sysroot)" --exclude=lib/rustlib/src -c bin/cargo bin/rustc lib |
+    tar -C "$work/toolchain/usr/local" -x
+(cd "${CARGO_HOME:-$HOME/.cargo}" && find registry/index registry/cache config config.toml -print0 -prune 2>/dev/null || true) |
+    tar -C "${CARGO_HOME:-$HOME/.cargo}" --null --files-from=- -c | tar -C "$work/toolchain/usr/local/cargo" -x
 took
-cargo vendor --locked --respect-source-config "$work/toolchain/usr/local/cargo/vendor" 2>"$work/build.log" |
-    sed "s#$work/toolchain##" >"$work/toolchain/usr/local/cargo/config.toml"
 cat >"$work/toolchain/Dockerfile" <<'END'
 FROM base:test
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev
 COPY usr /usr
 ARG JOBS
-ENV CARGO_HOME=/usr/local/cargo CARGO_BUILD_JOBS=${JOBS}
+ENV CARGO_HOME=/usr/local/cargo CARGO_NET_OFFLINE=true CARGO_BUILD_JOBS=${JOBS}
 END
 mkdir "$work/bin" "$work/tree"
 proxies='--build-arg http_proxy --build-arg https_proxy --build-arg no_proxy'
