@@ -44,7 +44,7 @@ pub struct Task {
     pub run: u32,
     /// Grows with every change of the record that callers see.
     pub revision: u64,
-    /// How often a success of this id was revoked.
+    /// How often a success of this id was revoked, or forgotten because of its age.
     pub revoked: u32,
     /// The store's sequence number of the change that brought it into its state: its place in a list.
     pub entered: u64,

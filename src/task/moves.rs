@@ -18,7 +18,9 @@
 use jiff::Timestamp;
 
 use super::start::{Request, Start, StartKind};
-use super::{ATTEMPTS_KEPT, Attempt, ErrorKind, Failure, Input, Output, Phase, State, Task, TaskId, Undo};
+use super::{
+    ATTEMPTS_KEPT, Attempt, ErrorKind, Failure, Input, Output, Phase, State, StateName, Task, TaskId, Undo,
+};
 
 /// A move that somebody asks for.
 #[derive(Debug, Clone)]
@@ -191,7 +193,10 @@ impl Task {
                 if task.details_dropped { Err(Refusal::DetailsDropped) } else { Ok(task.without_details()) }
             }
             Change::Expire { entered } => {
-                Ok(known.ok_or(Refusal::NotFound)?.at_rest_since(entered)?.absent(stamp))
+                let task = known.ok_or(Refusal::NotFound)?.at_rest_since(entered)?;
+                // What comes after a success that is forgotten is another effect, with an id of its own at the receiver.
+                let is_success = task.state_name() == StateName::Success;
+                Ok(if is_success { task.revoked(stamp) } else { task.absent(stamp) })
             }
             Change::Import(task) => match current {
                 None => Ok(Self { id: id.clone(), entered: stamp.seq, ..*task }),

@@ -387,7 +387,8 @@ async fn an_expired_record_is_not_found_and_its_numbers_go_on(store: TestStore) 
         assert_eq!(store.counts().total(), StateCounts::default());
         store.at_rest().await;
         let again = run(&*store, &task.id, success()).await;
-        assert_eq!((again.run, again.revision, again.revoked), (2, 5, 0));
+        // What comes after a success that is forgotten is another effect.
+        assert_eq!((again.run, again.revision, again.revoked), (2, 5, u32::from(name == "a")));
         done(store.revoke(&task.id).await.unwrap());
     }
 }

@@ -109,6 +109,7 @@ async fn a_success_is_forgotten_only_where_that_is_asked_for() {
         assert_eq!(store.counts().total(), StateCounts { working: 1, success: 0, failed: 0 }, "{kind:?}");
         let again = started(store.claim(&id("t1"), launch("in")).await.unwrap());
         assert_eq!(again.task().run, 2);
+        assert_eq!(again.task().revoked, 1, "a receiver does not take its call for the first one's");
         drop((working, again));
         first.stop(Duration::ZERO).await;
         second.stop(Duration::ZERO).await;

@@ -200,8 +200,8 @@ impl Model {
             None => Some(Refusal::NotFound),
             Some(_) if is_late => Some(Refusal::Stale),
             Some(StateName::Working) => Some(Refusal::Working),
-            Some(_) => {
-                self.moved(task, None);
+            Some(state) => {
+                self.moved(task, None).revoked += u32::from(state == StateName::Success);
                 None
             }
         }
