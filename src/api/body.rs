@@ -14,9 +14,6 @@ use super::problem::Problem;
 /// The largest body that is read as one JSON value: 1,000 of the longest ids, and some air.
 const JSON_BYTES_MAX: usize = 512 << 10;
 
-/// A body under this size is copied.
-const COPIED_BYTES: usize = 64 << 10;
-
 /// The whole body. One that is larger is the problem that `too_large` makes of the limit.
 pub(super) async fn read(
     body: Body,
@@ -29,17 +26,11 @@ pub(super) async fn read(
         return Err(too_large(bytes_max).closing());
     }
     match timeout(patience, Limited::new(body, bytes_max).collect()).await {
-        Ok(Ok(body)) => Ok(on_its_own(body.to_bytes())),
+        Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(bytes_max).closing()),
         Ok(Err(_)) => Err(Problem::malformed("The body ended before it was complete.")),
         Err(_elapsed) => Err(Problem::body_timeout(patience).closing()),
     }
-}
-
-/// A small body is a slice of the connection's much larger read buffer, and would keep all of it for as long as the record
-/// is in memory.
-fn on_its_own(body: Bytes) -> Bytes {
-    if body.len() < COPIED_BYTES { Bytes::copy_from_slice(&body) } else { body }
 }
 
 /// The whole body as JSON of this shape.

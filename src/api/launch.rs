@@ -8,6 +8,7 @@ use axum::extract::{self, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use serde::Serialize;
 
 use super::Api;
@@ -22,6 +23,8 @@ use crate::recorder::{Launch, LaunchResult};
 use crate::store::Refused;
 use crate::task::{Digest, Input, Match, Refusal, Request, Task, TaskId, Trace};
 
+/// An input under this size is copied.
+const COPIED_BYTES: usize = 64 << 10;
 /// The longest `Idempotency-Key`, in bytes.
 const KEY_BYTES_MAX: usize = 255;
 
@@ -196,6 +199,9 @@ async fn input(parts: &Parts, body: Body, bytes_max: usize, patience: Duration) 
         }
     };
     let bytes = body::read(body, bytes_max, patience, Problem::input_too_large).await?;
+    // A small body is a slice of the connection's much larger read buffer, and would keep all of it for as long as the
+    // record is in memory.
+    let bytes = if bytes.len() < COPIED_BYTES { Bytes::copy_from_slice(&bytes) } else { bytes };
     Ok(Input::new(media_type, bytes))
 }
 

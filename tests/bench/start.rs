@@ -14,7 +14,6 @@
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::unwrap_used,
-    clippy::panic,
     clippy::indexing_slicing,
     reason = "a bench prints, and stops when it cannot go on"
 )]
@@ -28,17 +27,16 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use hyper::StatusCode;
-use jiff::Timestamp;
 use serde_json::json;
-use task_recorder::store::{Claimed, EmbeddedOptions, EmbeddedStore, Store};
-use task_recorder::task::{Attempt, Input, Request};
-use tokio::task::JoinSet;
+use task_recorder::store::{EmbeddedOptions, EmbeddedStore, Store};
+use task_recorder::task::{Failure, Input};
 
 use self::support::client::{Connection, INPUT};
 use self::support::figures::{self, Times, mebibytes, median, per_second, row, shown};
 use self::support::load::{Ids, Load, Target};
 use self::support::process::Process;
 use self::support::receiver::Receiver;
+use self::support::records::{bytes_in, claim_and_settle_all};
 
 const FILLING_CALLERS: usize = 512;
 const CONNECTIONS: usize = 64;
@@ -187,34 +185,11 @@ async fn kill_under_load(process: Process, first: u64) {
 async fn fill(path: &Path, ids: u64) {
     let began = Instant::now();
     let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(path, &EmbeddedOptions::default()).unwrap());
-    let numbers = Ids::new(0..ids);
-    let mut callers = JoinSet::new();
-    for _ in 0..FILLING_CALLERS {
-        let (store, numbers) = (Arc::clone(&store), Arc::clone(&numbers));
-        callers.spawn(async move {
-            while let Some(number) = numbers.take() {
-                launch_and_settle(store.as_ref(), number).await;
-            }
-        });
-    }
-    callers.join_all().await;
+    claim_and_settle_all(&store, 0..ids, FILLING_CALLERS, with_input).await;
     store.close().await;
     eprintln!("filled with {ids} ids, {} ids/s", shown(per_second(ids, began.elapsed())));
 }
 
-async fn launch_and_settle(store: &dyn Store, number: u64) {
-    let id = support::id(number).parse().unwrap();
-    let input = Input::new(Some("application/json".to_owned()), INPUT.into());
-    let request = Request::new("charge".parse().unwrap(), input);
-    let Claimed::Started(claim) = store.claim(&id, request.into()).await.unwrap() else {
-        panic!("{id} was not new")
-    };
-    let now = Timestamp::now();
-    let attempt =
-        Attempt { run: 1, attempt: 1, started: now, ended: now, code: None, failure: None, answer: None };
-    store.settle(claim, attempt, None).await.unwrap();
-}
-
-fn bytes_in(folder: &Path) -> u64 {
-    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
+fn with_input(_: u64) -> (Input, Option<Failure>) {
+    (Input::new(Some("application/json".to_owned()), INPUT.into()), None)
 }

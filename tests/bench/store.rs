@@ -17,7 +17,6 @@
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::unwrap_used,
-    clippy::panic,
     clippy::indexing_slicing,
     clippy::cast_precision_loss,
     reason = "a bench prints, and stops when it cannot go on"
@@ -33,15 +32,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use jiff::Timestamp;
 use serde_json::{Value, json};
-use task_recorder::store::{Claimed, EmbeddedOptions, EmbeddedStore, Filter, Order, Query, Store};
-use task_recorder::task::{Attempt, ErrorKind, Failure, Input, Request, StateName, TaskId};
+use task_recorder::store::{EmbeddedOptions, EmbeddedStore, Filter, Order, Query, Store};
+use task_recorder::task::{ErrorKind, Failure, Input, StateName};
 use tokio::task::JoinSet;
 
 use self::support::figures::{Percentiles, Times, mebibytes, median, per_second, shown};
 use self::support::load::Ids;
 use self::support::process;
+use self::support::records::{bytes_in, claim, claim_and_settle, claim_and_settle_all, id};
 
 /// What a transition takes in the journal, roughly.
 const LOG_RECORD_BYTES: usize = 300;
@@ -85,12 +84,12 @@ fn main() {
     let (mut filled, mut measured, mut results) = (0, MEASURED_IDS, Vec::new());
     runtime.block_on(async {
         for number in WORKING_IDS..WORKING_IDS + WORKING {
-            drop(claim(&*store, number).await);
+            drop(claim(&*store, number, Input::empty()).await);
         }
     });
     for size in &options.sizes {
         let began = Instant::now();
-        runtime.block_on(transitions(&store, filled..*size, FILLING_CLIENTS));
+        runtime.block_on(claim_and_settle_all(&store, filled..*size, FILLING_CLIENTS, script));
         let filling = per_second(2 * (*size - filled), began.elapsed());
         filled = *size;
         println!("\nwith {size} ids, {} clients, {} rounds, medians", options.clients, options.rounds);
@@ -101,7 +100,7 @@ fn main() {
             log.push(append_log(folder.path(), options.ids * 2, options.clients as u64));
             let began = Instant::now();
             let end = measured + options.ids;
-            runtime.block_on(transitions(&store, measured..end, options.clients));
+            runtime.block_on(claim_and_settle_all(&store, measured..end, options.clients, script));
             ours.push(per_second(options.ids * 2, began.elapsed()));
             measured = end;
         }
@@ -142,46 +141,17 @@ fn open(path: &Path) -> Arc<dyn Store> {
     Arc::new(EmbeddedStore::open(path, &EmbeddedOptions::default()).unwrap())
 }
 
-fn id(number: u64) -> TaskId {
-    support::id(number).parse().unwrap()
-}
-
-async fn claim(store: &dyn Store, number: u64) -> task_recorder::store::Claim {
-    let request = Request::new("charge".parse().unwrap(), Input::empty());
-    match store.claim(&id(number), request.into()).await.unwrap() {
-        Claimed::Started(claim) => claim,
-        Claimed::Refused(_) => panic!("{} was not new", id(number)),
-    }
-}
-
-async fn claim_and_settle(store: &dyn Store, number: u64) {
-    let claim = claim(store, number).await;
-    let now = Timestamp::now();
-    let failure = number.is_multiple_of(10).then(|| Failure::new(ErrorKind::Refused, "nobody is there"));
-    let attempt = Attempt { run: 1, attempt: 1, started: now, ended: now, code: None, failure, answer: None };
-    store.settle(claim, attempt, None).await.unwrap();
-}
-
-/// Each client claims and settles one id after the other.
-async fn transitions(store: &Arc<dyn Store>, numbers: std::ops::Range<u64>, clients: usize) {
-    let ids = Ids::new(numbers);
-    let mut all = JoinSet::new();
-    for _ in 0..clients {
-        let (store, ids) = (Arc::clone(store), Arc::clone(&ids));
-        all.spawn(async move {
-            while let Some(number) = ids.take() {
-                claim_and_settle(&*store, number).await;
-            }
-        });
-    }
-    all.join_all().await;
+/// One id in ten fails.
+fn script(number: u64) -> (Input, Option<Failure>) {
+    let fails = number.is_multiple_of(10);
+    (Input::empty(), fails.then(|| Failure::new(ErrorKind::Refused, "nobody is there")))
 }
 
 async fn single(store: &Arc<dyn Store>, first: u64) -> Percentiles {
     let mut times = Times::default();
     for number in first..first + READS {
         let began = Instant::now();
-        claim_and_settle(&**store, number).await;
+        claim_and_settle(&**store, number, script).await;
         times.add(began.elapsed());
     }
     times.percentiles()
@@ -196,7 +166,7 @@ async fn reads(store: &Arc<dyn Store>, measured: u64) -> Value {
         writing.spawn(async move {
             // Ids of their own, which are not counted.
             while let Some(number) = load.take() {
-                claim_and_settle(&*store, number | 1 << 60).await;
+                claim_and_settle(&*store, number | 1 << 60, script).await;
             }
         });
     }
@@ -257,15 +227,4 @@ fn append_log(folder: &Path, records: u64, batch: u64) -> f64 {
         file.sync_data().unwrap();
     }
     per_second(records, began.elapsed())
-}
-
-fn bytes_in(folder: &Path) -> u64 {
-    std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| {
-            let entry = entry.unwrap();
-            let data = entry.metadata().unwrap();
-            if data.is_dir() { bytes_in(&entry.path()) } else { data.len() }
-        })
-        .sum()
 }

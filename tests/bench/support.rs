@@ -5,6 +5,7 @@ pub(crate) mod figures;
 pub(crate) mod load;
 pub(crate) mod process;
 pub(crate) mod receiver;
+pub(crate) mod records;
 
 use std::path::Path;
 

@@ -16,7 +16,7 @@ use std::hash::Hasher as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use siphasher::sip::SipHasher13;
 
@@ -70,44 +70,39 @@ impl Ids {
         self.version.fetch_add(1, Ordering::Release);
     }
 
-    fn entry(&self, id: &TaskId, place: u64) -> Entry {
+    fn hash(&self, id: &TaskId) -> u64 {
         let mut hasher = SipHasher13::new_with_keys(self.key.0, self.key.1);
         hasher.write(id.as_str().as_bytes());
-        Entry { hash: hasher.finish(), place }
+        hasher.finish()
     }
 
     /// Whether there is an entry of the id, as far as memory tells: a `false` is certain.
     pub(super) fn may_hold(&self, id: &TaskId) -> bool {
-        let first = self.entry(id, 0);
+        let hash = self.hash(id);
         let contents = self.read();
-        let mut recent = contents.recent.range(first..=Entry { place: u64::MAX, ..first });
-        recent.next().is_some() || contents.runs.iter().any(|run| run.may_hold(first.hash))
+        contents.recent_places(hash).next().is_some() || contents.runs_that_may_hold(hash).next().is_some()
     }
 
     /// Where the row of the id may be; mostly one place, or none for an id that was never archived.
     pub(super) fn places(&self, id: &TaskId) -> io::Result<Vec<u64>> {
-        let first = self.entry(id, 0);
+        let hash = self.hash(id);
         let (mut places, runs) = {
-            let contents = self.contents.read().unwrap_or_else(PoisonError::into_inner);
-            let recent = contents.recent.range(first..=Entry { place: u64::MAX, ..first });
-            let places: Vec<_> = recent.map(|entry| entry.place).collect();
-            let mut runs = contents.runs.iter().filter(|run| run.may_hold(first.hash)).peekable();
-            // Nearly always there is none.
-            let runs: Vec<_> =
-                if runs.peek().is_some() { runs.map(Arc::clone).collect() } else { Vec::new() };
+            let contents = self.read();
+            let places: Vec<_> = contents.recent_places(hash).collect();
+            // Nearly always there is none, and then nothing is allocated.
+            let runs: Vec<_> = contents.runs_that_may_hold(hash).map(Arc::clone).collect();
             (places, runs)
         };
         for run in runs {
-            run.find(first.hash, &mut places)?;
+            run.find(hash, &mut places)?;
         }
         Ok(places)
     }
 
     /// Adds the places of rows.
     pub(super) fn add<'a>(&self, rows: impl Iterator<Item = (&'a TaskId, u64)>) {
-        let entries: Vec<_> = rows.map(|(id, place)| self.entry(id, place)).collect();
-        let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
-        contents.recent.extend(entries);
+        let entries: Vec<_> = rows.map(|(id, place)| Entry { hash: self.hash(id), place }).collect();
+        self.write().recent.extend(entries);
     }
 
     /// Whether a run is to be made of what is in memory.
@@ -123,7 +118,7 @@ impl Ids {
 
     /// Takes the run in place of what is in memory.
     pub(super) fn install(&self, run: Run) {
-        let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
+        let mut contents = self.write();
         contents.recent.clear();
         contents.runs.push(Arc::new(run));
     }
@@ -153,7 +148,7 @@ impl Ids {
 
     /// Takes the run in place of those that it was merged from, and removes their files.
     pub(super) fn replace(&self, merged: &[Arc<Run>], by: Run) {
-        let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
+        let mut contents = self.write();
         let is_merged = |run: &Arc<Run>| merged.iter().any(|one| one.number == run.number);
         contents.runs.retain(|run| !is_merged(run));
         contents.runs.push(Arc::new(by));
@@ -163,7 +158,22 @@ impl Ids {
         }
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Contents> {
+    fn read(&self) -> RwLockReadGuard<'_, Contents> {
         self.contents.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Contents> {
+        self.contents.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Contents {
+    fn recent_places(&self, hash: u64) -> impl Iterator<Item = u64> {
+        let all = Entry { hash, place: 0 }..=Entry { hash, place: u64::MAX };
+        self.recent.range(all).map(|entry| entry.place)
+    }
+
+    fn runs_that_may_hold(&self, hash: u64) -> impl Iterator<Item = &Arc<Run>> {
+        self.runs.iter().filter(move |run| run.may_hold(hash))
     }
 }

@@ -95,7 +95,7 @@ impl Journal {
         dead: impl Iterator<Item = u64>,
     ) -> rusqlite::Result<()> {
         self.encode(entries)?;
-        self.begin()?;
+        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let written = self.write(number, seq, dead);
         let committed = written.and_then(|()| self.connection.prepare_cached("COMMIT")?.execute([]));
         match committed {
@@ -113,10 +113,6 @@ impl Journal {
                 Err(error)
             }
         }
-    }
-
-    fn begin(&self) -> rusqlite::Result<()> {
-        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([]).map(drop)
     }
 
     /// Fills the two buffers.
