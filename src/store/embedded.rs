@@ -13,6 +13,7 @@
 //! Invariant: a task is in memory unless it is settled and in the archive. Every settled task that entered its state
 //! at or before `archived_to` is in the archive; replaying the journal over that is idempotent.
 
+mod answers;
 mod archive;
 mod archiver;
 mod checkpoint;
@@ -37,13 +38,14 @@ use std::thread::JoinHandle;
 use async_trait::async_trait;
 use tokio::sync::{oneshot, watch};
 
+use self::answers::Answer;
 use self::archiver::Archiver;
 use self::folder::Folder;
 use self::ids::Ids;
 use self::queue::Queue;
 use self::reader::Readers;
 pub use self::snapshot::{CopyError, Snapshot};
-use self::writer::{Answer, Request, Writer};
+use self::writer::{Request, Writer};
 use super::feed::{EVENTS_KEPT, Feed};
 use super::table::Table;
 use super::{Counts, Health, Moved, Note, Page, Query, Recovered, Refused, Store, StoreError, StoreTally};
@@ -162,7 +164,8 @@ struct Threads {
 }
 
 impl EmbeddedStore {
-    /// Opens the folder, or makes it, and replays what its journal holds. Blocks: call it outside of async code.
+    /// Opens the folder, or makes it, and replays what its journal holds. Blocks: call it outside of async code, but best
+    /// within a runtime of tokio, as by `spawn_blocking`: those who wait for a commit are then answered from within it.
     ///
     /// # Errors
     /// [`OpenError`]; what the folder holds is left as it was.

@@ -80,6 +80,8 @@ fn main() {
     let folder = support::folder_in(&options.folder);
     let path = folder.path().join("data");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    // The store answers from within the runtime that it is opened in.
+    let _entered = runtime.enter();
     let mut store = open(&path);
     let (mut filled, mut measured, mut results) = (0, MEASURED_IDS, Vec::new());
     runtime.block_on(async {
@@ -95,18 +97,20 @@ fn main() {
         println!("\nwith {size} ids, {} clients, {} rounds, medians", options.clients, options.rounds);
         line("filling, transitions/s", &[filling]);
 
-        let (mut log, mut ours) = (Vec::new(), Vec::new());
+        let (mut log, mut ours, mut commit) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..options.rounds {
             log.push(append_log(folder.path(), options.ids * 2, options.clients as u64));
-            let began = Instant::now();
+            let (began, before) = (Instant::now(), commits(&*store));
             let end = measured + options.ids;
             runtime.block_on(claim_and_settle_all(&store, measured..end, options.clients, script));
             ours.push(per_second(options.ids * 2, began.elapsed()));
+            commit.push((options.ids * 2) as f64 / (commits(&*store) - before) as f64);
             measured = end;
         }
-        let (log, ours) = (median(log), median(ours));
+        let (log, ours, commit) = (median(log), median(ours), median(commit));
         line("append log with fdatasync, transitions/s", &[log]);
         line("embedded store, transitions/s, x the log", &[ours, ours / log]);
+        line("changes a commit", &[commit]);
         let single = runtime.block_on(single(&store, measured));
         measured += READS;
         line("one client, claim and settle, ms p50, p99", &[single.p50, single.p99]);
@@ -124,6 +128,7 @@ fn main() {
         line("opened after a close, s", &[opened]);
         results.push(json!({
             "ids": size, "filling_per_s": filling, "log_per_s": log, "store_per_s": ours, "ratio": ours / log,
+            "changes_per_commit": commit,
             "single_ms_p50": single.p50, "single_ms_p99": single.p99, "status_ms": reads, "pages_ms": pages,
             "rss_mib": mebibytes(rss), "disk_bytes_per_id": disk, "open_s": opened,
         }));
@@ -139,6 +144,10 @@ fn line(name: &str, figures: &[f64]) {
 
 fn open(path: &Path) -> Arc<dyn Store> {
     Arc::new(EmbeddedStore::open(path, &EmbeddedOptions::default()).unwrap())
+}
+
+fn commits(store: &dyn Store) -> u64 {
+    store.tally().unwrap().changes.observed().count
 }
 
 /// One id in ten fails.

@@ -262,6 +262,24 @@ async fn whoever_closes_it_finds_it_closed() {
     all.join_all().await;
 }
 
+/// Its answers go through the runtime that it was opened in, while there is one.
+#[test]
+fn a_store_outlives_the_runtime_that_it_was_opened_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let begin =
+        || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let first = begin();
+    let store = first.block_on(async { open(folder.path()) });
+    first.block_on(run(&store, &id("a"), success()));
+    drop(first);
+    begin().block_on(within("an answer", run(&store, &id("b"), success())));
+    drop(store);
+    // Opened outside of any.
+    let store = open(folder.path());
+    begin().block_on(within("an answer", run(&store, &id("c"), success())));
+    assert_eq!(store.counts().total().success, 3);
+}
+
 #[test]
 fn a_file_is_no_folder() {
     let folder = tempfile::tempdir().unwrap();

@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 use rusqlite::ErrorCode;
 use rusqlite::ffi;
-use tokio::sync::{oneshot, watch};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
 
+use super::answers::{Answer, Answers, Decided};
 use super::archive::ArchiveReader;
 use super::archiver::Limits;
 use super::journal::{Entry, Journal};
@@ -32,11 +34,6 @@ const IDLE: Duration = Duration::from_millis(100);
 /// The most batches deleted by one commit, and when idle.
 const DELETED_MAX: usize = 8;
 const DELETED_IDLE: usize = 1_000;
-
-/// What a change comes to.
-type Decided = Result<Moved, StoreError>;
-/// Where the answer to a request goes.
-pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// What the writer is asked for.
 #[derive(Debug)]
@@ -72,6 +69,8 @@ pub(super) struct Writer {
     batch_max: usize,
     limits: Limits,
     tally: Arc<StoreTally>,
+    /// Where those wait who are answered.
+    runtime: Option<Handle>,
 }
 
 /// The changes of one commit.
@@ -84,7 +83,7 @@ struct Batch {
     are_whole: Vec<bool>,
     /// The ids of `moves`, as they will be.
     pending: HashMap<TaskId, Arc<Task>, RandomState>,
-    answers: Vec<(Answer<Moved>, Decided)>,
+    answers: Answers,
 }
 
 impl Writer {
@@ -108,6 +107,7 @@ impl Writer {
             batch_max: options.batch_max,
             limits,
             tally: Arc::default(),
+            runtime: Handle::try_current().ok(),
         }
     }
 
@@ -166,7 +166,7 @@ impl Writer {
         match request {
             Request::Change { id, change, answer } => {
                 let decided = self.decide(batch, &id, change);
-                batch.answers.push((answer, decided));
+                batch.answers.push(answer, decided);
                 false
             }
             Request::PutNote { key, value, answer } => {
@@ -212,22 +212,13 @@ impl Writer {
     }
 
     fn commit(&mut self, batch: Batch) {
-        let Batch { moves, are_whole, pending, answers, .. } = batch;
-        match self.write(&moves, &are_whole, |id| pending.contains_key(id)) {
-            Ok(()) => {
-                self.table.publish(&moves, self.seq);
-                for (answer, decided) in answers {
-                    // An error means that nobody waits any more.
-                    let _ = answer.send(decided);
-                }
-            }
-            Err(error) => {
-                for (answer, _) in answers {
-                    let _ = answer.send(Err(error.clone()));
-                }
-                return;
-            }
+        let Batch { moves, are_whole, pending, mut answers, .. } = batch;
+        if let Err(error) = self.write(&moves, &are_whole, |id| pending.contains_key(id)) {
+            answers.fail(&error);
+            return;
         }
+        self.table.publish(&moves, self.seq);
+        answers.tell(self.runtime.as_ref());
         if let Err(error) = self.journal.checkpoint() {
             // What was committed stands; the error is kept in the health.
             let _ = self.note(Err(error));
