@@ -5,10 +5,12 @@
 //! Invariant: a failure is in doubt if and only if the request may have been sent (tests/it/handlers/webhook.rs).
 
 mod answer;
+mod client;
 mod connect;
 mod egress;
 mod failure;
 mod payload;
+mod pool;
 mod signature;
 mod tls;
 
@@ -18,12 +20,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
-use hyper::{Method, Request};
+use hyper::{Method, Request, Uri};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use self::answer::Answer;
-use self::connect::Client;
+use self::client::Client;
 use self::payload::{Payload, Sent};
 use self::signature::signatures;
 use super::template::{Template, UrlTemplate, Values};
@@ -137,7 +139,7 @@ impl Webhook {
             let value = template.constant().and_then(sensitive);
             (name.clone(), value.map_or_else(|| Value::Rendered(template.clone()), Value::Constant))
         });
-        let client = connect::client(settings.timeout, &settings.egress, &settings.tls);
+        let client = Client::new(&settings.url, settings.timeout, &settings.egress, &settings.tls);
         Self { headers: headers.collect(), client, settings }
     }
 
@@ -189,7 +191,7 @@ impl Webhook {
         let mut deadline = pin!(tokio::time::sleep(limit));
         let response = tokio::select! {
             biased;
-            response = self.client.request(request) => response,
+            response = self.client.send(request) => response,
             () = &mut deadline => return Outcome::failed(failure::too_late(limit, receiver, sent.get())),
             () = ending.cancelled() => return Outcome::failed(failure::ended(receiver, sent.get())),
         };
@@ -210,8 +212,8 @@ impl Webhook {
     fn request(&self, call: &Call<'_>, sent: &Sent) -> Result<Request<Payload>, String> {
         let mut request = Request::new(Payload::new(call.body.clone(), sent.clone()));
         *request.method_mut() = self.settings.method.clone();
-        *request.uri_mut() =
-            self.settings.url.render(&call.values).map_err(|error| format!("no valid url: {error}"))?;
+        let target = self.settings.url.target(&call.values);
+        *request.uri_mut() = Uri::from(target.map_err(|error| format!("no valid url: {error}"))?);
         *request.headers_mut() = self.headers(call)?;
         Ok(request)
     }

@@ -2,6 +2,7 @@
 
 mod command;
 mod egress;
+mod pool;
 mod signature;
 mod tls;
 mod webhook;

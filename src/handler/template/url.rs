@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 use hyper::Uri;
-use hyper::http::uri::{Authority, PathAndQuery, Scheme};
+use hyper::http::uri::{Authority, InvalidUri, PathAndQuery, Scheme};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{InvalidTemplate, Piece, Values, Variable, pieces, push_number};
@@ -42,7 +42,7 @@ const IN_QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 #[derive(Debug, Clone)]
 pub struct UrlTemplate {
     text: Box<str>,
-    scheme: Scheme,
+    root: Uri,
     authority: Authority,
     target: Target,
 }
@@ -81,21 +81,21 @@ impl UrlTemplate {
         host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).parse().ok()
     }
 
-    /// The URL for one attempt.
-    pub(in crate::handler) fn render(&self, values: &Values<'_>) -> Result<Uri, hyper::http::Error> {
-        let target = match &self.target {
-            Target::Constant(target) => target.clone(),
+    /// Where it leads to: scheme, host and port, with `/` as the path.
+    pub(in crate::handler) fn root(&self) -> &Uri {
+        &self.root
+    }
+
+    /// Path and query for one attempt.
+    pub(in crate::handler) fn target(&self, values: &Values<'_>) -> Result<PathAndQuery, InvalidUri> {
+        match &self.target {
+            Target::Constant(target) => Ok(target.clone()),
             Target::Rendered(parts) => {
                 let mut text = String::with_capacity(self.text.len() + 32);
                 parts.iter().for_each(|part| part.push_to(&mut text, values));
-                PathAndQuery::from_maybe_shared(Bytes::from(text))?
+                PathAndQuery::from_maybe_shared(Bytes::from(text))
             }
-        };
-        Uri::builder()
-            .scheme(self.scheme.clone())
-            .authority(self.authority.clone())
-            .path_and_query(target)
-            .build()
+        }
     }
 }
 
@@ -127,12 +127,10 @@ impl FromStr for UrlTemplate {
     fn from_str(text: &str) -> Result<Self, InvalidTemplate> {
         let (scheme, rest) = scheme(text)?;
         let (host_and_port, target) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        Ok(Self {
-            text: text.into(),
-            scheme,
-            authority: authority(host_and_port)?,
-            target: self::target(target)?,
-        })
+        let authority = authority(host_and_port)?;
+        let root = Uri::builder().scheme(scheme).authority(authority.clone()).path_and_query("/").build();
+        let root = root.map_err(|error| InvalidTemplate(format!("the url: {error}")))?;
+        Ok(Self { text: text.into(), root, authority, target: self::target(target)? })
     }
 }
 
@@ -269,7 +267,8 @@ mod tests {
         let id = id.parse().unwrap();
         let url = text.parse::<UrlTemplate>().unwrap();
         assert_eq!(url.as_str(), text);
-        url.render(&Values { id: &id, run: 7, attempt: 2 }).unwrap().to_string()
+        let target = url.target(&Values { id: &id, run: 7, attempt: 2 }).unwrap();
+        format!("{}{target}", url.root().to_string().strip_suffix('/').unwrap())
     }
 
     fn error(text: &str) -> String {
@@ -300,8 +299,8 @@ mod tests {
         for (template, id) in [("{id}", "..."), (".{id}", ".."), ("{id}.", "a"), ("{id}{id}", "...")] {
             let Ok(id) = id.parse() else { continue };
             let url = format!("http://h/x/{template}").parse::<UrlTemplate>().unwrap();
-            let uri = url.render(&Values { id: &id, run: 1, attempt: 1 }).unwrap();
-            assert!(!uri.path().ends_with("/.") && !uri.path().ends_with("/.."), "{uri}");
+            let target = url.target(&Values { id: &id, run: 1, attempt: 1 }).unwrap();
+            assert!(!target.path().ends_with("/.") && !target.path().ends_with("/.."), "{target}");
         }
     }
 

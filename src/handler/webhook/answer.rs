@@ -4,10 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
+use super::client::AnswerBody;
 use crate::task::Output;
 
 /// An answer whose body is being read.
@@ -17,7 +18,7 @@ pub(super) struct Answer {
     /// How long the receiver asks to wait before it is called again.
     pub(super) retry_after: Option<Duration>,
     media_type: Option<String>,
-    body: Incoming,
+    body: AnswerBody,
     kept: Vec<u8>,
     bytes_max: usize,
     /// Whether everything was read and kept.
@@ -25,7 +26,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    pub(super) fn of(response: Response<Incoming>, bytes_max: usize) -> Self {
+    pub(super) fn of(response: Response<AnswerBody>, bytes_max: usize) -> Self {
         let (head, body) = response.into_parts();
         let media_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let announced = body.size_hint().exact().and_then(|size| usize::try_from(size).ok()).unwrap_or(0);

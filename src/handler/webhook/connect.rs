@@ -1,5 +1,5 @@
-//! From a URL to a connection: names, TCP, TLS, and the pool. What goes wrong here is told apart by type, since it
-//! decides whether a call is certain to have had no effect.
+//! From a URL to a connection: names, TCP, TLS. What goes wrong here is told apart by type, since it decides whether a
+//! call is certain to have had no effect.
 
 use std::error::Error;
 use std::fmt;
@@ -15,49 +15,14 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use hyper::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
-use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
 use super::egress::Egress;
-use super::payload::Payload;
 use super::tls::Tls;
-
-/// How long a connection waits in the pool for the next call. Common servers end an idle connection after 5 s (Node,
-/// Apache); a call that meets that end on its way is in doubt, so we are the ones who end it.
-const POOL_IDLE: Duration = Duration::from_secs(4);
-/// When a connection with several calls on it (HTTP/2) is asked whether it still lives, and how long it has to say so.
-/// A call that times out does not end such a connection, so a dead one would fail every later call too.
-const PING_EVERY: Duration = Duration::from_secs(10);
-
-pub(super) type Client = legacy::Client<Connector, Payload>;
-
-/// A client with its own pool. It follows no redirect, uses no proxy, and asks for no compression.
-pub(super) fn client(call_timeout: Duration, egress: &Egress, tls: &Tls) -> Client {
-    client_with(Arc::new(|name| lookup(name).boxed()), call_timeout, egress, tls)
-}
-
-fn client_with(lookup: Lookup, call_timeout: Duration, egress: &Egress, tls: &Tls) -> Client {
-    let egress = Arc::new(egress.clone());
-    let mut tcp = HttpConnector::new_with_resolver(Resolver { lookup, egress: Arc::clone(&egress) });
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    let https = HttpsConnectorBuilder::new()
-        .with_tls_config(tls.config())
-        .https_or_http()
-        .enable_all_versions()
-        .wrap_connector(Tcp { http: tcp, egress });
-    legacy::Client::builder(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(POOL_IDLE)
-        .http2_keep_alive_interval(PING_EVERY)
-        .http2_keep_alive_timeout(PING_EVERY)
-        .build(Connector { https, timeout: call_timeout.saturating_mul(2) })
-}
 
 /// Why there is no connection. Nothing was sent in any case.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -88,6 +53,17 @@ pub(super) struct Connector {
     timeout: Duration,
 }
 
+impl Connector {
+    pub(super) fn new(tcp: Tcp, tls: &Tls, timeout: Duration) -> Self {
+        let https = HttpsConnectorBuilder::new()
+            .with_tls_config(tls.config())
+            .https_or_http()
+            .enable_all_versions()
+            .wrap_connector(tcp);
+        Self { https, timeout }
+    }
+}
+
 impl Service<Uri> for Connector {
     type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
     type Error = NotConnected;
@@ -116,9 +92,23 @@ impl Service<Uri> for Connector {
 
 /// Makes TCP connections, to addresses that are allowed only.
 #[derive(Debug, Clone)]
-struct Tcp {
+pub(super) struct Tcp {
     http: HttpConnector<Resolver>,
     egress: Arc<Egress>,
+}
+
+impl Tcp {
+    pub(super) fn new(egress: &Egress) -> Self {
+        Self::with_lookup(Arc::new(|name| lookup(name).boxed()), egress)
+    }
+
+    fn with_lookup(lookup: Lookup, egress: &Egress) -> Self {
+        let egress = Arc::new(egress.clone());
+        let mut http = HttpConnector::new_with_resolver(Resolver { lookup, egress: Arc::clone(&egress) });
+        http.enforce_http(false);
+        http.set_nodelay(true);
+        Self { http, egress }
+    }
 }
 
 impl Service<Uri> for Tcp {
@@ -237,10 +227,7 @@ mod tests {
     use std::net::{Ipv4Addr, TcpListener};
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use hyper::Request;
-
     use super::super::egress::EgressRule;
-    use super::super::payload::Sent;
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(10);
@@ -270,13 +257,11 @@ mod tests {
         (Arc::new(lookup), asked)
     }
 
-    async fn call(lookup: Lookup, egress: &str, port: u16) -> Result<(), legacy::Error> {
+    async fn call(lookup: Lookup, egress: &str, port: u16) -> Result<TokioIo<TcpStream>, NotConnected> {
         let egress = Egress::new([egress.parse::<EgressRule>().unwrap()]);
-        let client = client_with(lookup, PATIENCE, &egress, &Tls::default());
         let uri = format!("http://shop.example:{port}/").parse::<Uri>().unwrap();
-        let mut request = Request::new(Payload::new("in".into(), Sent::default()));
-        *request.uri_mut() = uri;
-        tokio::time::timeout(PATIENCE, client.request(request)).await.unwrap().map(drop)
+        let connecting = Tcp::with_lookup(lookup, &egress).call(uri);
+        tokio::time::timeout(PATIENCE, connecting).await.unwrap()
     }
 
     /// Takes one connection and says where it came to.
@@ -298,9 +283,8 @@ mod tests {
         let (port, [allowed, forbidden]) = listen([2, 3]);
         let (lookup, asked) = stub(vec![vec![[127, 0, 0, 2]], vec![[127, 0, 0, 3]]]);
         let calling = call(lookup, "127.0.0.2", port);
-        // The connection ends without an answer, so the call fails then.
-        let (end, address) = tokio::join!(calling, taken(allowed));
-        assert!(find::<NotConnected>(&end.unwrap_err()).is_none());
+        let (connected, address) = tokio::join!(calling, taken(allowed));
+        assert!(connected.is_ok());
         assert_eq!(address, IpAddr::from([127, 0, 0, 2]));
         assert_eq!(asked.load(Ordering::SeqCst), 1);
         assert!(nobody_came(&forbidden));
@@ -310,8 +294,8 @@ mod tests {
     async fn of_several_addresses_only_those_that_are_allowed_are_tried() {
         let (port, [allowed, forbidden]) = listen([2, 3]);
         let (lookup, _) = stub(vec![vec![[127, 0, 0, 3], [127, 0, 0, 2], [127, 0, 0, 3]]]);
-        let (end, address) = tokio::join!(call(lookup, "127.0.0.2", port), taken(allowed));
-        assert!(find::<NotConnected>(&end.unwrap_err()).is_none());
+        let (connected, address) = tokio::join!(call(lookup, "127.0.0.2", port), taken(allowed));
+        assert!(connected.is_ok());
         assert_eq!(address, IpAddr::from([127, 0, 0, 2]));
         assert!(nobody_came(&forbidden));
     }
@@ -325,11 +309,11 @@ mod tests {
             [("public", Some([127, 0, 0, 3])), ("any", None), ("8.8.8.0/24", Some([169, 254, 169, 254]))]
         {
             let error = call(Arc::clone(&lookup), egress, port).await.unwrap_err();
-            match (find::<NotConnected>(&error), expected) {
-                (Some(NotConnected::Egress(address)), Some(expected)) => {
-                    assert_eq!(*address, IpAddr::from(expected));
+            match (error, expected) {
+                (NotConnected::Egress(address), Some(expected)) => {
+                    assert_eq!(address, IpAddr::from(expected));
                 }
-                (Some(NotConnected::Name(_)), None) => {}
+                (NotConnected::Name(_), None) => {}
                 (other, _) => panic!("{egress}: {other:?}"),
             }
         }

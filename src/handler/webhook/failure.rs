@@ -1,17 +1,19 @@
 //! From what went wrong with a call to a kind of failure. Decided by types only, never by the text of an error.
 
+use std::error::Error;
 use std::io;
 use std::time::Duration;
 
 use hyper::StatusCode;
-use hyper_util::client::legacy;
 use rustls::AlertDescription;
 
+use super::client::NoAnswer;
 use super::connect::{NotConnected, find};
 use crate::task::{ErrorKind, Failure};
 
 /// No answer came. `sent` says whether anything may have reached the receiver.
-pub(super) fn no_answer(error: &legacy::Error, receiver: &str, sent: bool) -> Failure {
+pub(super) fn no_answer(error: &NoAnswer, receiver: &str, sent: bool) -> Failure {
+    let error = error.as_ref();
     if let Some(error) = find::<NotConnected>(error) {
         return not_connected(error, receiver);
     }
@@ -48,7 +50,7 @@ fn not_connected(error: &NotConnected, receiver: &str) -> Failure {
 
 /// In TLS 1.3 a server refuses a client's certificate when the client has begun to send: what it sent then was read by
 /// nobody.
-fn refused_in_handshake(error: &legacy::Error) -> Option<AlertDescription> {
+fn refused_in_handshake(error: &(dyn Error + 'static)) -> Option<AlertDescription> {
     // What a custom I/O error holds is not among its sources.
     let inner = find::<io::Error>(error)?.get_ref()?;
     match inner.downcast_ref::<rustls::Error>()? {
