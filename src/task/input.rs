@@ -52,20 +52,25 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// Its first 16 bytes, where that is enough to tell one from another.
-    #[must_use]
-    pub fn first_half(&self) -> u128 {
-        self.0.first_chunk().map_or(0, |half| u128::from_be_bytes(*half))
+    /// Appends the first half of its digits, where that is enough to tell one from another.
+    pub fn push_half_to(&self, text: &mut String) {
+        let digits = self.digits();
+        let (half, _) = digits.split_at(digits.len() / 2);
+        text.push_str(std::str::from_utf8(half).unwrap_or_default());
+    }
+
+    fn digits(&self) -> [u8; 64] {
+        let mut text = [0; 64];
+        for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(self.0) {
+            *pair = [hex_digit(byte >> 4), hex_digit(byte & 15)];
+        }
+        text
     }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = [0; 64];
-        for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
-            pair.copy_from_slice(&[hex_digit(byte >> 4), hex_digit(byte & 15)]);
-        }
-        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
+        f.write_str(std::str::from_utf8(&self.digits()).unwrap_or_default())
     }
 }
 

@@ -55,7 +55,10 @@ impl Purpose {
         };
         // The number ends at the colon, so that no two of them look alike.
         let hash = Digest::of(format!("{generation}:{}", task.id).as_bytes());
-        format!("{prefix}{:032x}", hash.first_half())
+        let mut id = String::with_capacity(prefix.len() + 32);
+        id.push_str(prefix);
+        hash.push_half_to(&mut id);
+        id
     }
 }
 
