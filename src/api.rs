@@ -54,6 +54,7 @@ use crate::task::Rate;
 
 pub use admin::{Reload, ReloadError, Reloaded};
 pub use guard::Interface;
+pub use problem::ProblemType;
 pub use routes::{Route, routes};
 pub use view::notice;
 

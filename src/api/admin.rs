@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::Api;
 use super::caller::Caller;
 use super::params::Params;
-use super::problem::Problem;
+use super::problem::{Problem, ProblemType};
 use super::view;
 use crate::config::ConfigError;
 use crate::store::StoreError;
@@ -64,13 +64,12 @@ impl From<ReloadError> for Problem {
                     [one] => format!("{one}; nothing was changed."),
                     all => format!("{} things in the config are wrong; nothing was changed.", all.len()),
                 };
-                let (status, title) = (StatusCode::UNPROCESSABLE_ENTITY, "The config is wrong");
-                Self::new(status, "invalid-config", title, detail).with_errors(errors)
+                Self::new(ProblemType::InvalidConfig, detail).with_errors(errors)
             }
             ReloadError::Store(error) => Self::from(error),
             ReloadError::Stopping => {
                 let detail = "The service is stopping and takes no new config; nothing was changed.";
-                Self::unavailable("draining", "The service is stopping", detail)
+                Self::unavailable(ProblemType::Draining, detail)
             }
         }
     }

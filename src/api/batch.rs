@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{self, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -26,7 +26,7 @@ use super::Api;
 use super::caller::Caller;
 use super::launch::{Decided, LaunchView, may_see, trace};
 use super::params::Params;
-use super::problem::{Problem, ProblemView};
+use super::problem::{Problem, ProblemType, ProblemView};
 use crate::handler::Handler;
 use crate::task::{Input, Request, TaskId, Trace};
 
@@ -106,8 +106,7 @@ fn is_ndjson(headers: &HeaderMap) -> Result<(), Problem> {
     }
     let detail = "A batch has the Content-Type application/x-ndjson: a JSON object a line, each a launch. \
                   A single launch goes to /tasks/{id}.";
-    let title = "The media type is not taken";
-    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", title, detail).closing())
+    Err(Problem::new(ProblemType::UnsupportedMediaType, detail).closing())
 }
 
 struct Batch {
@@ -193,12 +192,12 @@ fn refused(line: u64, problem: &Problem) -> Vec<u8> {
 
 fn malformed(error: &serde_json::Error) -> Problem {
     let detail = format!("The line is no launch such as {{\"id\":\"order-42\",\"input\":{{}}}}: {error}.");
-    Problem::new(StatusCode::BAD_REQUEST, "malformed-line", "The line is malformed", detail)
+    Problem::new(ProblemType::MalformedLine, detail)
 }
 
 fn too_long(bytes_max: usize) -> Problem {
     let detail = format!("The line has more than the {bytes_max} bytes that the handlers can take.");
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "input-too-large", "The input is too large", detail)
+    Problem::new(ProblemType::InputTooLarge, detail)
 }
 
 fn written(line: &AnswerLine<'_>) -> Vec<u8> {

@@ -13,7 +13,7 @@ use super::body;
 use super::caller::Caller;
 use super::filter::{self, filter};
 use super::params::Params;
-use super::problem::Problem;
+use super::problem::{Problem, ProblemType};
 use super::view::{self, Time};
 use crate::recorder::{Bulk, BulkAction, BulkFailure, BulkState};
 use crate::store::Filter;
@@ -106,8 +106,7 @@ fn wanted_filter(action: BulkAction, given: &Map<String, Value>) -> Result<Filte
             "A filter is needed that says which tasks are meant; {{\"state\":{:?}}} means all that {word} is for.",
             state.as_str()
         );
-        let title = "The filter is missing";
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "missing-filter", title, detail));
+        return Err(Problem::new(ProblemType::MissingFilter, detail));
     }
     if let Some(other) = filter.states.iter().find(|named| **named != state) {
         let (other, state) = (other.as_str(), state.as_str());
@@ -154,7 +153,7 @@ pub(super) async fn cancel(
     let bulk = api.recorder.cancel_bulk(number).await?.ok_or_else(|| unknown(&op))?;
     if bulk.state == BulkState::Done {
         let detail = format!("The operation {op} is done; there is nothing left to stop.");
-        return Err(Problem::new(StatusCode::CONFLICT, "not-running", "The operation is over", detail));
+        return Err(Problem::new(ProblemType::NotRunning, detail));
     }
     Ok(view::json(StatusCode::ACCEPTED, &BulkView::whole(&bulk)))
 }
@@ -181,7 +180,7 @@ fn is_within(bulk: &Bulk, reach: &Reach) -> bool {
 fn unknown(op: &str) -> Problem {
     let op: String = op.chars().take(100).collect();
     let detail = format!("No operation {op:?} is known; GET /bulk lists those that are.");
-    Problem::new(StatusCode::NOT_FOUND, "unknown-operation", "The operation is not found", detail)
+    Problem::new(ProblemType::UnknownOperation, detail)
 }
 
 impl<'a> BulkView<'a> {

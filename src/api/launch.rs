@@ -16,7 +16,7 @@ use super::body;
 use super::caller::Caller;
 use super::params::{Params, Wait};
 use super::path::TaskPath;
-use super::problem::Problem;
+use super::problem::{Problem, ProblemType};
 use super::view::{self, StatusView};
 use crate::handler::Handler;
 use crate::recorder::{Launch, LaunchResult};
@@ -165,7 +165,7 @@ impl Api {
                 let detail = format!(
                     "No handler is the default, so name one with ?handler=; configured are: {names}."
                 );
-                Problem::new(StatusCode::BAD_REQUEST, "handler-required", "A handler has to be named", detail)
+                Problem::new(ProblemType::HandlerRequired, detail)
             })?,
         };
         caller.may_use(&handler.name)?;
@@ -175,7 +175,7 @@ impl Api {
     pub(super) fn unknown_handler(&self, caller: &Caller, name: &str) -> Problem {
         let names = caller.names(&self.live.load().handlers);
         let detail = format!("No handler is named {name:?}; configured are: {names}.");
-        Problem::new(StatusCode::NOT_FOUND, "unknown-handler", "The handler is unknown", detail)
+        Problem::new(ProblemType::UnknownHandler, detail)
     }
 }
 
@@ -194,8 +194,7 @@ async fn input(parts: &Parts, body: Body, bytes_max: usize, patience: Duration) 
         Some(Ok(text)) => Some(text.to_owned()),
         Some(Err(_)) => {
             let detail = "The Content-Type holds bytes outside of visible ASCII.";
-            let title = "The Content-Type is not allowed";
-            return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid-content-type", title, detail));
+            return Err(Problem::new(ProblemType::InvalidContentType, detail));
         }
     };
     let bytes = body::read(body, bytes_max, patience, Problem::input_too_large).await?;

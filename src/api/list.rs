@@ -16,7 +16,7 @@ use super::Api;
 use super::caller::Caller;
 use super::filter::filter;
 use super::params::Params;
-use super::problem::Problem;
+use super::problem::{Problem, ProblemType};
 use super::view::{self, ListedView};
 use crate::store::{Order, Page, Query};
 use crate::task::{HandlerName, Task};
@@ -140,8 +140,7 @@ impl Format {
             return Ok(Self::Json);
         }
         let detail = "A list comes as application/json, application/x-ndjson or text/plain.";
-        let title = "No such media type is served";
-        Err(Problem::new(StatusCode::NOT_ACCEPTABLE, "not-acceptable", title, detail))
+        Err(Problem::new(ProblemType::NotAcceptable, detail))
     }
 
     fn media_type(self) -> &'static str {
@@ -196,9 +195,7 @@ fn cursor(params: &Params<'_>, order: Order) -> Result<Option<u64>, Problem> {
     match place.filter(|place| *place <= i64::MAX.unsigned_abs()) {
         Some(place) => Ok(Some(place)),
         None => Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            "invalid-cursor",
-            "The cursor is not allowed",
+            ProblemType::InvalidCursor,
             format!(
                 "{text:?} is no cursor that a list in this order gave; leave it out to start from the beginning."
             ),

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::Api;
 use super::caller::Caller;
-use super::problem::Problem;
+use super::problem::{Problem, ProblemType};
 use super::view::{self, StatusView};
 use crate::handler::{Action, Handler};
 use crate::recorder::LaneCounts;
@@ -207,7 +207,7 @@ pub(super) async fn readyz(State(api): State<Arc<Api>>) -> Result<Response, Prob
         }
         Health::Dead(reason) => format!("The store has stopped for good ({reason})."),
     };
-    Err(Problem::unavailable("not-ready", "The service is not ready", reason))
+    Err(Problem::unavailable(ProblemType::NotReady, reason))
 }
 
 #[derive(Serialize)]
