@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use futures_util::future::BoxFuture;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Api;
@@ -20,7 +21,8 @@ use crate::store::StoreError;
 pub type Reload = Arc<dyn Fn() -> BoxFuture<'static, Result<Reloaded, ReloadError>> + Send + Sync>;
 
 /// What holds after a reload.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "Reloaded")]
 pub struct Reloaded {
     /// The handlers, in the order of the file.
     pub handlers: Vec<String>,

@@ -17,6 +17,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
@@ -25,6 +26,7 @@ use self::under_way::{Turn, UnderWay};
 use super::Api;
 use super::caller::Caller;
 use super::launch::{Decided, LaunchView, may_see, trace};
+use super::openapi::shapes;
 use super::params::Params;
 use super::problem::{Problem, ProblemType, ProblemView};
 use crate::handler::Handler;
@@ -37,14 +39,19 @@ const ENVELOPE_BYTES: usize = 4 << 10;
 const INPUT_TYPE: &str = "application/json";
 
 /// A line of the request.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct LaunchLine<'a> {
+#[schemars(rename = "LaunchLine")]
+pub(super) struct LaunchLine<'a> {
     #[serde(borrow)]
+    #[schemars(schema_with = "shapes::task_id")]
     id: Cow<'a, str>,
+    #[serde(default)]
+    #[schemars(schema_with = "shapes::handler_name")]
     handler: Option<String>,
     /// Its JSON text, unchanged, is the input; also `null`. Left out, the input is empty.
     #[serde(borrow, default, deserialize_with = "given")]
+    #[schemars(with = "Option<serde_json::Value>")]
     input: Option<&'a RawValue>,
 }
 
@@ -53,9 +60,10 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawVa
 }
 
 /// A line of the answer.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(untagged)]
-enum AnswerLine<'a> {
+#[schemars(rename = "AnswerLine")]
+pub(super) enum AnswerLine<'a> {
     Decided {
         status: u16,
         #[serde(flatten)]

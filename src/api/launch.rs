@@ -9,11 +9,13 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Api;
 use super::body;
 use super::caller::Caller;
+use super::openapi::shapes;
 use super::params::{Params, Wait};
 use super::path::TaskPath;
 use super::problem::{Problem, ProblemType};
@@ -28,12 +30,14 @@ const COPIED_BYTES: usize = 64 << 10;
 /// The longest `Idempotency-Key`, in bytes.
 const KEY_BYTES_MAX: usize = 255;
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Launch")]
 pub(super) struct LaunchView<'a> {
     #[serde(flatten)]
     status: StatusView<'a>,
     launched: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "shapes::reason")]
     reason: Option<&'a str>,
 }
 

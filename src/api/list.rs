@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Api;
@@ -26,8 +27,9 @@ const LIMIT_MAX: usize = 1_000;
 const KNOWN: [&str; 10] =
     ["state", "handler", "prefix", "error_kind", "in_doubt", "since", "until", "order", "cursor", "limit"];
 
-#[derive(Serialize)]
-struct PageView<'a> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Page")]
+pub(super) struct PageView<'a> {
     tasks: Vec<ListedView<'a>>,
     next: Option<String>,
 }

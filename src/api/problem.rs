@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use self::kind::ProblemType;
 
+use super::openapi::shapes;
 use crate::recorder::{BulkError, LaunchError};
 use crate::store::{Refused, StoreError};
 use crate::task::{InvalidName, Refusal, StateName, Task, TaskId};
@@ -43,18 +45,20 @@ struct More {
 }
 
 /// A problem as JSON.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Problem")]
 pub(super) struct ProblemView<'a> {
-    r#type: String,
-    title: &'a str,
-    status: u16,
-    detail: &'a str,
+    pub(super) r#type: String,
+    pub(super) title: &'a str,
+    pub(super) status: u16,
+    pub(super) detail: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a str>,
+    pub(super) id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    state: Option<&'a str>,
+    #[schemars(schema_with = "shapes::any_state")]
+    pub(super) state: Option<&'a str>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    errors: &'a [String],
+    pub(super) errors: &'a [String],
 }
 
 impl Problem {
