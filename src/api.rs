@@ -12,6 +12,7 @@
 //! | `GET /events` | `events` |
 //! | `POST /admin/reload` | `admin` |
 //! | `GET /metrics` | `metrics` |
+//! | `GET /openapi.json`, `/docs` | `openapi` |
 //! | `GET /stats`, `/handlers`, `/livez`, `/readyz`, `/version` | `service` |
 //!
 //! `routes` lists all of them; `guard` lets requests in, `caller` knows what their tokens reach.
@@ -31,6 +32,7 @@ mod launch;
 mod list;
 mod lookup;
 mod metrics;
+mod openapi;
 mod params;
 mod path;
 mod problem;
@@ -54,6 +56,8 @@ use crate::task::Rate;
 
 pub use admin::{Reload, ReloadError, Reloaded};
 pub use guard::Interface;
+pub use openapi::{Operation, openapi};
+pub use problem::ProblemType;
 pub use routes::{Route, routes};
 pub use view::notice;
 

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Api;
 use super::caller::Caller;
 use super::launch::{OnDuplicate, trace};
+use super::openapi::shapes;
 use super::params::{Params, Wait};
 use super::path::TaskPath;
 use super::problem::Problem;
@@ -83,9 +85,11 @@ pub(super) async fn forget(
 }
 
 /// An id that is free.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Absent")]
 pub(super) struct AbsentView<'a> {
     id: &'a str,
+    #[schemars(schema_with = "shapes::not_found")]
     state: &'a str,
 }
 
@@ -132,8 +136,9 @@ impl Api {
     }
 }
 
-#[derive(Serialize)]
-struct PausedView<'a> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Paused")]
+pub(super) struct PausedView<'a> {
     name: &'a str,
     paused: bool,
 }

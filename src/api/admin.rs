@@ -6,12 +6,13 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use futures_util::future::BoxFuture;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Api;
 use super::caller::Caller;
 use super::params::Params;
-use super::problem::Problem;
+use super::problem::{Problem, ProblemType};
 use super::view;
 use crate::config::ConfigError;
 use crate::store::StoreError;
@@ -20,7 +21,8 @@ use crate::store::StoreError;
 pub type Reload = Arc<dyn Fn() -> BoxFuture<'static, Result<Reloaded, ReloadError>> + Send + Sync>;
 
 /// What holds after a reload.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "Reloaded")]
 pub struct Reloaded {
     /// The handlers, in the order of the file.
     pub handlers: Vec<String>,
@@ -64,13 +66,12 @@ impl From<ReloadError> for Problem {
                     [one] => format!("{one}; nothing was changed."),
                     all => format!("{} things in the config are wrong; nothing was changed.", all.len()),
                 };
-                let (status, title) = (StatusCode::UNPROCESSABLE_ENTITY, "The config is wrong");
-                Self::new(status, "invalid-config", title, detail).with_errors(errors)
+                Self::new(ProblemType::InvalidConfig, detail).with_errors(errors)
             }
             ReloadError::Store(error) => Self::from(error),
             ReloadError::Stopping => {
                 let detail = "The service is stopping and takes no new config; nothing was changed.";
-                Self::unavailable("draining", "The service is stopping", detail)
+                Self::unavailable(ProblemType::Draining, detail)
             }
         }
     }

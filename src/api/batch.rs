@@ -13,10 +13,11 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{self, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
@@ -25,8 +26,9 @@ use self::under_way::{Turn, UnderWay};
 use super::Api;
 use super::caller::Caller;
 use super::launch::{Decided, LaunchView, may_see, trace};
+use super::openapi::shapes;
 use super::params::Params;
-use super::problem::{Problem, ProblemView};
+use super::problem::{Problem, ProblemType, ProblemView};
 use crate::handler::Handler;
 use crate::task::{Input, Request, TaskId, Trace};
 
@@ -37,14 +39,19 @@ const ENVELOPE_BYTES: usize = 4 << 10;
 const INPUT_TYPE: &str = "application/json";
 
 /// A line of the request.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct LaunchLine<'a> {
+#[schemars(rename = "LaunchLine")]
+pub(super) struct LaunchLine<'a> {
     #[serde(borrow)]
+    #[schemars(schema_with = "shapes::task_id")]
     id: Cow<'a, str>,
+    #[serde(default)]
+    #[schemars(schema_with = "shapes::handler_name")]
     handler: Option<String>,
     /// Its JSON text, unchanged, is the input; also `null`. Left out, the input is empty.
     #[serde(borrow, default, deserialize_with = "given")]
+    #[schemars(with = "Option<serde_json::Value>")]
     input: Option<&'a RawValue>,
 }
 
@@ -53,9 +60,10 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawVa
 }
 
 /// A line of the answer.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(untagged)]
-enum AnswerLine<'a> {
+#[schemars(rename = "AnswerLine")]
+pub(super) enum AnswerLine<'a> {
     Decided {
         status: u16,
         #[serde(flatten)]
@@ -106,8 +114,7 @@ fn is_ndjson(headers: &HeaderMap) -> Result<(), Problem> {
     }
     let detail = "A batch has the Content-Type application/x-ndjson: a JSON object a line, each a launch. \
                   A single launch goes to /tasks/{id}.";
-    let title = "The media type is not taken";
-    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", title, detail).closing())
+    Err(Problem::new(ProblemType::UnsupportedMediaType, detail).closing())
 }
 
 struct Batch {
@@ -193,12 +200,12 @@ fn refused(line: u64, problem: &Problem) -> Vec<u8> {
 
 fn malformed(error: &serde_json::Error) -> Problem {
     let detail = format!("The line is no launch such as {{\"id\":\"order-42\",\"input\":{{}}}}: {error}.");
-    Problem::new(StatusCode::BAD_REQUEST, "malformed-line", "The line is malformed", detail)
+    Problem::new(ProblemType::MalformedLine, detail)
 }
 
 fn too_long(bytes_max: usize) -> Problem {
     let detail = format!("The line has more than the {bytes_max} bytes that the handlers can take.");
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "input-too-large", "The input is too large", detail)
+    Problem::new(ProblemType::InputTooLarge, detail)
 }
 
 fn written(line: &AnswerLine<'_>) -> Vec<u8> {

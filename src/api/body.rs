@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
-use axum::http::StatusCode;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::problem::Problem;
+use super::problem::{Problem, ProblemType};
 
 /// The largest body that is read as one JSON value: 1,000 of the longest ids, and some air.
 const JSON_BYTES_MAX: usize = 512 << 10;
@@ -42,5 +41,5 @@ pub(super) async fn json<T: DeserializeOwned>(body: Body, patience: Duration) ->
 
 fn too_large(bytes_max: usize) -> Problem {
     let detail = format!("The body has more than the {bytes_max} bytes that are taken here.");
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large", detail)
+    Problem::new(ProblemType::BodyTooLarge, detail)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::{self, Path, State};
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -12,52 +13,64 @@ use super::Api;
 use super::body;
 use super::caller::Caller;
 use super::filter::{self, filter};
+use super::openapi::shapes;
 use super::params::Params;
-use super::problem::Problem;
+use super::problem::{Problem, ProblemType};
 use super::view::{self, Time};
 use crate::recorder::{Bulk, BulkAction, BulkFailure, BulkState};
 use crate::store::Filter;
 use crate::task::{ErrorKind, HandlerName, Reach};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+#[schemars(rename = "BulkRequest")]
+pub(super) struct Wanted {
+    #[schemars(schema_with = "shapes::bulk_action")]
     action: BulkAction,
+    #[schemars(schema_with = "shapes::bulk_filter")]
     filter: Option<Map<String, Value>>,
     #[serde(default)]
     dry_run: bool,
     max: Option<u64>,
 }
 
-#[derive(Serialize)]
-struct MatchedView {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Matched")]
+pub(super) struct MatchedView {
     matched: u64,
 }
 
-#[derive(Serialize)]
-struct BulkView<'a> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Bulk")]
+pub(super) struct BulkView<'a> {
     op: u64,
+    #[schemars(schema_with = "shapes::bulk_action")]
     action: &'a str,
     filter: FilterView<'a>,
+    #[schemars(schema_with = "shapes::bulk_state")]
     state: &'a str,
     matched: u64,
     done: u64,
     skipped: u64,
     failed: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "shapes::bulk_failures")]
     failures: Option<&'a [BulkFailure]>,
     started: Time,
     ended: Option<Time>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "BulkFilter")]
 struct FilterView<'a> {
+    #[schemars(schema_with = "shapes::state")]
     state: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     handler: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     prefix: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "shapes::error_kind")]
     error_kind: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     in_doubt: Option<bool>,
@@ -67,8 +80,9 @@ struct FilterView<'a> {
     until: Option<Time>,
 }
 
-#[derive(Serialize)]
-struct ListView<'a> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "BulkList")]
+pub(super) struct ListView<'a> {
     operations: Vec<BulkView<'a>>,
 }
 
@@ -106,8 +120,7 @@ fn wanted_filter(action: BulkAction, given: &Map<String, Value>) -> Result<Filte
             "A filter is needed that says which tasks are meant; {{\"state\":{:?}}} means all that {word} is for.",
             state.as_str()
         );
-        let title = "The filter is missing";
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "missing-filter", title, detail));
+        return Err(Problem::new(ProblemType::MissingFilter, detail));
     }
     if let Some(other) = filter.states.iter().find(|named| **named != state) {
         let (other, state) = (other.as_str(), state.as_str());
@@ -154,7 +167,7 @@ pub(super) async fn cancel(
     let bulk = api.recorder.cancel_bulk(number).await?.ok_or_else(|| unknown(&op))?;
     if bulk.state == BulkState::Done {
         let detail = format!("The operation {op} is done; there is nothing left to stop.");
-        return Err(Problem::new(StatusCode::CONFLICT, "not-running", "The operation is over", detail));
+        return Err(Problem::new(ProblemType::NotRunning, detail));
     }
     Ok(view::json(StatusCode::ACCEPTED, &BulkView::whole(&bulk)))
 }
@@ -181,7 +194,7 @@ fn is_within(bulk: &Bulk, reach: &Reach) -> bool {
 fn unknown(op: &str) -> Problem {
     let op: String = op.chars().take(100).collect();
     let detail = format!("No operation {op:?} is known; GET /bulk lists those that are.");
-    Problem::new(StatusCode::NOT_FOUND, "unknown-operation", "The operation is not found", detail)
+    Problem::new(ProblemType::UnknownOperation, detail)
 }
 
 impl<'a> BulkView<'a> {

@@ -5,11 +5,10 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
-use axum::http::StatusCode;
 use axum::http::request::Parts;
 
 use super::Api;
-use super::problem::Problem;
+use super::problem::{Problem, ProblemType};
 use crate::access::Token;
 use crate::handler::Handlers;
 use crate::store::{Filter, StoreError};
@@ -102,7 +101,7 @@ impl Caller {
     pub(super) fn out_of_reach(&self, what: &str) -> Problem {
         let name = self.token.as_ref().map_or("", |token| token.name.as_str());
         let detail = format!("The limits of the token {name} leave out {what}; nothing was changed.");
-        Problem::new(StatusCode::FORBIDDEN, "out-of-reach", "The token does not reach this", detail)
+        Problem::new(ProblemType::OutOfReach, detail)
     }
 }
 

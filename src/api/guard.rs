@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, header};
 use axum::response::{IntoResponse as _, Response};
 use tower_service::Service as _;
 
-use super::problem::Problem;
+use super::problem::{Problem, ProblemType};
 use super::routes::{self, Known};
 use super::{Api, Live};
 use crate::access::{Failures, Invalid, Scope, Token, TooMany};
@@ -127,8 +127,7 @@ impl Guard {
         };
         let Some(secret) = secret else {
             let detail = "This needs a token, as the header Authorization: Bearer SECRET.";
-            let problem =
-                Problem::new(StatusCode::UNAUTHORIZED, "token-required", "A token is needed", detail);
+            let problem = Problem::new(ProblemType::TokenRequired, detail);
             return Err(problem.with_challenge(CHALLENGE));
         };
         // A right secret always opens, also where wrong ones came from the same address, which may be that of a proxy.
@@ -150,25 +149,23 @@ fn secret(value: &HeaderValue) -> Option<&[u8]> {
 }
 
 fn refused(peer: IpAddr, invalid: &Invalid) -> Problem {
-    let (code, title, detail) = match invalid {
-        Invalid::Unknown => {
-            ("invalid-token", "The token is not valid", "No token has this secret.".to_owned())
-        }
+    let (kind, detail) = match invalid {
+        Invalid::Unknown => (ProblemType::InvalidToken, "No token has this secret.".to_owned()),
         Invalid::Expired(token) => {
-            ("expired-token", "The token has expired", format!("The token {} has expired.", token.name))
+            (ProblemType::ExpiredToken, format!("The token {} has expired.", token.name))
         }
     };
-    tracing::info!(%peer, reason = code, "a request with a bad token was refused");
+    tracing::info!(%peer, reason = kind.code(), "a request with a bad token was refused");
+    let title = kind.title();
     let challenge = format!("{CHALLENGE}, error=\"invalid_token\", error_description=\"{title}\"");
-    Problem::new(StatusCode::UNAUTHORIZED, code, title, detail).with_challenge(&challenge)
+    Problem::new(kind, detail).with_challenge(&challenge)
 }
 
 fn too_narrow(token: &Token, scope: Scope) -> Problem {
     let has: Vec<_> = token.scopes.iter().map(|scope| scope.as_str()).collect();
     let detail = format!("This needs the scope {scope}; the token {} has {}.", token.name, has.join(", "));
     let challenge = format!("{CHALLENGE}, error=\"insufficient_scope\", scope=\"{scope}\"");
-    let title = "The token is not good for this";
-    Problem::new(StatusCode::FORBIDDEN, "insufficient-scope", title, detail).with_challenge(&challenge)
+    Problem::new(ProblemType::InsufficientScope, detail).with_challenge(&challenge)
 }
 
 fn limited(peer: IpAddr, too_many: TooMany) -> Problem {
@@ -177,8 +174,7 @@ fn limited(peer: IpAddr, too_many: TooMany) -> Problem {
     }
     let seconds = u32::try_from(too_many.retry_after.as_secs() + 1).unwrap_or(u32::MAX);
     let detail = format!("Too many requests with bad tokens came from this address; wait {seconds} seconds.");
-    let title = "Too many bad tokens";
-    Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-failures", title, detail).with_retry_after(seconds)
+    Problem::new(ProblemType::TooManyFailures, detail).with_retry_after(seconds)
 }
 
 /// Without tokens, refuses what a web page of a stranger can make a browser send: a request to a name that the stranger
@@ -196,8 +192,7 @@ fn is_meant(api: &Api, headers: &HeaderMap) -> Result<(), Problem> {
         let detail = format!(
             "Without tokens, {host:?} is not served: use localhost or 127.0.0.1, or name the host in server.hosts."
         );
-        let title = "The host is not served";
-        return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "unknown-host", title, detail));
+        return Err(Problem::new(ProblemType::UnknownHost, detail));
     }
     let Some(origin) = headers.get(header::ORIGIN).map(HeaderValue::as_bytes) else { return Ok(()) };
     let authority = origin.windows(3).position(|piece| piece == b"://").and_then(|at| origin.get(at + 3..));
@@ -206,7 +201,7 @@ fn is_meant(api: &Api, headers: &HeaderMap) -> Result<(), Problem> {
     }
     let origin = String::from_utf8_lossy(origin);
     let detail = format!("Without tokens, requests from the web page {origin:?} are refused.");
-    Err(Problem::new(StatusCode::FORBIDDEN, "foreign-origin", "The web page may not do this", detail))
+    Err(Problem::new(ProblemType::ForeignOrigin, detail))
 }
 
 /// The host of `host:port`, an IPv6 address with its brackets.

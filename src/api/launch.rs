@@ -9,14 +9,16 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Api;
 use super::body;
 use super::caller::Caller;
+use super::openapi::shapes;
 use super::params::{Params, Wait};
 use super::path::TaskPath;
-use super::problem::Problem;
+use super::problem::{Problem, ProblemType};
 use super::view::{self, StatusView};
 use crate::handler::Handler;
 use crate::recorder::{Launch, LaunchResult};
@@ -28,12 +30,14 @@ const COPIED_BYTES: usize = 64 << 10;
 /// The longest `Idempotency-Key`, in bytes.
 const KEY_BYTES_MAX: usize = 255;
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Launch")]
 pub(super) struct LaunchView<'a> {
     #[serde(flatten)]
     status: StatusView<'a>,
     launched: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "shapes::reason")]
     reason: Option<&'a str>,
 }
 
@@ -165,7 +169,7 @@ impl Api {
                 let detail = format!(
                     "No handler is the default, so name one with ?handler=; configured are: {names}."
                 );
-                Problem::new(StatusCode::BAD_REQUEST, "handler-required", "A handler has to be named", detail)
+                Problem::new(ProblemType::HandlerRequired, detail)
             })?,
         };
         caller.may_use(&handler.name)?;
@@ -175,7 +179,7 @@ impl Api {
     pub(super) fn unknown_handler(&self, caller: &Caller, name: &str) -> Problem {
         let names = caller.names(&self.live.load().handlers);
         let detail = format!("No handler is named {name:?}; configured are: {names}.");
-        Problem::new(StatusCode::NOT_FOUND, "unknown-handler", "The handler is unknown", detail)
+        Problem::new(ProblemType::UnknownHandler, detail)
     }
 }
 
@@ -194,8 +198,7 @@ async fn input(parts: &Parts, body: Body, bytes_max: usize, patience: Duration) 
         Some(Ok(text)) => Some(text.to_owned()),
         Some(Err(_)) => {
             let detail = "The Content-Type holds bytes outside of visible ASCII.";
-            let title = "The Content-Type is not allowed";
-            return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid-content-type", title, detail));
+            return Err(Problem::new(ProblemType::InvalidContentType, detail));
         }
     };
     let bytes = body::read(body, bytes_max, patience, Problem::input_too_large).await?;

@@ -10,13 +10,14 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Api;
 use super::caller::Caller;
 use super::filter::filter;
 use super::params::Params;
-use super::problem::Problem;
+use super::problem::{Problem, ProblemType};
 use super::view::{self, ListedView};
 use crate::store::{Order, Page, Query};
 use crate::task::{HandlerName, Task};
@@ -26,8 +27,9 @@ const LIMIT_MAX: usize = 1_000;
 const KNOWN: [&str; 10] =
     ["state", "handler", "prefix", "error_kind", "in_doubt", "since", "until", "order", "cursor", "limit"];
 
-#[derive(Serialize)]
-struct PageView<'a> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Page")]
+pub(super) struct PageView<'a> {
     tasks: Vec<ListedView<'a>>,
     next: Option<String>,
 }
@@ -140,8 +142,7 @@ impl Format {
             return Ok(Self::Json);
         }
         let detail = "A list comes as application/json, application/x-ndjson or text/plain.";
-        let title = "No such media type is served";
-        Err(Problem::new(StatusCode::NOT_ACCEPTABLE, "not-acceptable", title, detail))
+        Err(Problem::new(ProblemType::NotAcceptable, detail))
     }
 
     fn media_type(self) -> &'static str {
@@ -196,9 +197,7 @@ fn cursor(params: &Params<'_>, order: Order) -> Result<Option<u64>, Problem> {
     match place.filter(|place| *place <= i64::MAX.unsigned_abs()) {
         Some(place) => Ok(Some(place)),
         None => Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            "invalid-cursor",
-            "The cursor is not allowed",
+            ProblemType::InvalidCursor,
             format!(
                 "{text:?} is no cursor that a list in this order gave; leave it out to start from the beginning."
             ),

@@ -6,6 +6,7 @@ use axum::extract::{self, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Api;
@@ -22,19 +23,22 @@ const IDS_MAX: usize = 1_000;
 /// How many of them are read at once, where they are not in memory.
 const READ_AT_ONCE: usize = 64;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+#[schemars(rename = "LookupRequest")]
+pub(super) struct Wanted {
     ids: Vec<String>,
 }
 
-#[derive(Serialize)]
-struct FoundView<'a> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Found")]
+pub(super) struct FoundView<'a> {
     tasks: Vec<OneView<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(untagged)]
+#[schemars(rename = "FoundTask")]
 enum OneView<'a> {
     Known(StatusView<'a>),
     Unknown(AbsentView<'a>),

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 
 use super::Api;
 use super::caller::Caller;
 use super::params::Params;
-use super::problem::Problem;
+use super::problem::{Problem, ProblemType};
 use crate::metrics::{self, Format};
 
 pub(super) async fn metrics(
@@ -23,7 +23,7 @@ pub(super) async fn metrics(
     let format = accepted(&headers)?;
     let text = metrics::text(&api.recorder, &api.requests, format).map_err(|error| {
         tracing::error!(%error, "the metrics could not be written");
-        Problem::unavailable("not-ready", "The metrics cannot be told", "They could not be written now.")
+        Problem::unavailable(ProblemType::NotReady, "The metrics could not be written now.")
     })?;
     let media_type = match format {
         Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -59,8 +59,7 @@ fn accepted(headers: &HeaderMap) -> Result<Format, Problem> {
         Ok(Format::OpenMetrics)
     } else {
         let detail = "Metrics come as application/openmetrics-text (1.0.0) or text/plain (0.0.4).";
-        let title = "No such media type is served";
-        Err(Problem::new(StatusCode::NOT_ACCEPTABLE, "not-acceptable", title, detail))
+        Err(Problem::new(ProblemType::NotAcceptable, detail))
     }
 }
 

@@ -1,11 +1,17 @@
 //! Errors as the client sees them: RFC 9457 problem details with a stable type, a plain sentence, and no internals.
 
+mod kind;
+
 use std::time::Duration;
 
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Serialize;
 
+pub use self::kind::ProblemType;
+
+use super::openapi::shapes;
 use crate::recorder::{BulkError, LaunchError};
 use crate::store::{Refused, StoreError};
 use crate::task::{InvalidName, Refusal, StateName, Task, TaskId};
@@ -16,9 +22,8 @@ const RETRY_AFTER: u32 = 1;
 /// An answer that is not a success.
 #[derive(Debug)]
 pub(super) struct Problem {
+    kind: ProblemType,
     status: StatusCode,
-    code: &'static str,
-    title: &'static str,
     detail: String,
     id: Option<TaskId>,
     state: Option<StateName>,
@@ -40,31 +45,28 @@ struct More {
 }
 
 /// A problem as JSON.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Problem")]
 pub(super) struct ProblemView<'a> {
-    r#type: String,
-    title: &'a str,
-    status: u16,
-    detail: &'a str,
+    pub(super) r#type: String,
+    pub(super) title: &'a str,
+    pub(super) status: u16,
+    pub(super) detail: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a str>,
+    pub(super) id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    state: Option<&'a str>,
+    #[schemars(schema_with = "shapes::any_state")]
+    pub(super) state: Option<&'a str>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    errors: &'a [String],
+    pub(super) errors: &'a [String],
 }
 
 impl Problem {
-    /// A problem with the type `/problems/<code>`.
-    pub(super) fn new(
-        status: StatusCode,
-        code: &'static str,
-        title: &'static str,
-        detail: impl Into<String>,
-    ) -> Self {
-        let detail = detail.into();
+    /// A problem of this type, with the status that the type has.
+    pub(super) fn new(kind: ProblemType, detail: impl Into<String>) -> Self {
+        let (status, detail) = (kind.status(), detail.into());
         let (id, state, retry_after, more) = (None, None, None, None);
-        Self { status, code, title, detail, id, state, retry_after, more, is_closing: false }
+        Self { kind, status, detail, id, state, retry_after, more, is_closing: false }
     }
 
     /// With `WWW-Authenticate`.
@@ -96,19 +98,19 @@ impl Problem {
     pub(super) fn invalid_id(found: &str, why: &InvalidName) -> Self {
         let found: String = found.chars().take(100).collect();
         let detail = format!("{found:?} is no task id: {why}.");
-        Self::new(StatusCode::BAD_REQUEST, "invalid-id", "The id is not allowed", detail)
+        Self::new(ProblemType::InvalidId, detail)
     }
 
     pub(super) fn invalid_parameter(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid-parameter", "A parameter is not allowed", detail)
+        Self::new(ProblemType::InvalidParameter, detail)
     }
 
     pub(super) fn invalid_body(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid-body", "The body is not allowed", detail)
+        Self::new(ProblemType::InvalidBody, detail)
     }
 
     pub(super) fn invalid_header(detail: &str) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid-header", "A header is not allowed", detail)
+        Self::new(ProblemType::InvalidHeader, detail)
     }
 
     /// A move that is not legal now.
@@ -119,21 +121,21 @@ impl Problem {
                 _ => Self::not_found(id),
             };
         };
-        let (code, title) = match refused.reason {
+        let kind = match refused.reason {
             Refusal::Precondition => {
                 return Self::precondition(format!("{id} has the revision {}.", task.revision))
                     .with_task(task);
             }
-            Refusal::Working | Refusal::Success | Refusal::SameRequest => ("duplicate", "The id is taken"),
-            Refusal::HandlerMismatch => ("handler-mismatch", "The id belongs to another handler"),
-            Refusal::InputMismatch => ("input-mismatch", "The id has another input"),
-            Refusal::Revoking => ("revoking", "The success is being revoked"),
-            Refusal::NotWorking | Refusal::Canceling => ("not-working", "The task is not working"),
-            Refusal::NotFailed => ("not-failed", "The task has not failed"),
-            Refusal::NotSuccess => ("not-success", "The task has not succeeded"),
-            Refusal::InputDropped => ("input-dropped", "The input was dropped"),
+            Refusal::Working | Refusal::Success | Refusal::SameRequest => ProblemType::Duplicate,
+            Refusal::HandlerMismatch => ProblemType::HandlerMismatch,
+            Refusal::InputMismatch => ProblemType::InputMismatch,
+            Refusal::Revoking => ProblemType::Revoking,
+            Refusal::NotWorking | Refusal::Canceling => ProblemType::NotWorking,
+            Refusal::NotFailed => ProblemType::NotFailed,
+            Refusal::NotSuccess => ProblemType::NotSuccess,
+            Refusal::InputDropped => ProblemType::InputDropped,
             Refusal::NotFound | Refusal::Stale | Refusal::DetailsDropped | Refusal::NoticeDue => {
-                ("conflict", "The task has changed meanwhile")
+                ProblemType::Conflict
             }
         };
         let detail = match refused.reason {
@@ -150,56 +152,54 @@ impl Problem {
             ),
             reason => format!("{id} is {}: {reason}; nothing was changed.", task.state_name().as_str()),
         };
-        Self::new(StatusCode::CONFLICT, code, title, detail).with_task(task)
+        Self::new(kind, detail).with_task(task)
     }
 
     fn precondition(detail: String) -> Self {
-        let title = "The record is not as the request demands";
-        Self::new(StatusCode::PRECONDITION_FAILED, "precondition-failed", title, detail)
+        Self::new(ProblemType::PreconditionFailed, detail)
     }
 
     pub(super) fn not_found(id: &TaskId) -> Self {
         let detail = format!("No task with the id {id} is known.");
-        let problem = Self::new(StatusCode::NOT_FOUND, "not-found", "The task is not found", detail);
+        let problem = Self::new(ProblemType::NotFound, detail);
         Self { id: Some(id.clone()), state: Some(StateName::Absent), ..problem }
     }
 
     pub(super) fn input_too_large(bytes_max: usize) -> Self {
         let detail = format!("The input has more than the {bytes_max} bytes that this handler takes.");
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "input-too-large", "The input is too large", detail)
+        Self::new(ProblemType::InputTooLarge, detail)
     }
 
     /// Nothing of a body has come for so long.
     pub(super) fn body_timeout(patience: Duration) -> Self {
         let detail = format!("The body did not arrive within {} seconds.", patience.as_secs_f64());
-        Self::new(StatusCode::REQUEST_TIMEOUT, "body-timeout", "The body took too long", detail)
+        Self::new(ProblemType::BodyTimeout, detail)
     }
 
     pub(super) fn not_found_route(path: &str) -> Self {
         let detail = format!("Nothing is served at {path}.");
-        Self::new(StatusCode::NOT_FOUND, "unknown-route", "The path is unknown", detail)
+        Self::new(ProblemType::UnknownRoute, detail)
     }
 
     pub(super) fn method_not_allowed(method: &Method, path: &str) -> Self {
         let detail = format!("{path} does not take {method}; the Allow header names what it takes.");
-        let code = "method-not-allowed";
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, code, "The method is not allowed here", detail)
+        Self::new(ProblemType::MethodNotAllowed, detail)
     }
 
     /// 503: the same request may succeed soon.
-    pub(super) fn unavailable(code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, title, detail).with_retry_after(RETRY_AFTER)
+    pub(super) fn unavailable(kind: ProblemType, detail: impl Into<String>) -> Self {
+        Self::new(kind, detail).with_retry_after(RETRY_AFTER)
     }
 
     fn draining() -> Self {
         let detail = "The service is stopping and launches nothing any more; nothing was changed.";
-        Self::unavailable("draining", "The service is stopping", detail)
+        Self::unavailable(ProblemType::Draining, detail)
     }
 
     /// The token of a request has expired, or was taken out of the config, while it was answered.
     pub(super) fn token_over() -> Self {
         let detail = "The token is not valid any more; nothing was changed.";
-        Self::new(StatusCode::UNAUTHORIZED, "invalid-token", "The token is not valid", detail)
+        Self::new(ProblemType::InvalidToken, detail)
     }
 
     /// The connection cannot be used any further.
@@ -209,7 +209,7 @@ impl Problem {
 
     /// A request that breaks HTTP in a way that proxies may read differently.
     pub(super) fn malformed(detail: &str) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "malformed-request", "The request is malformed", detail).closing()
+        Self::new(ProblemType::MalformedRequest, detail).closing()
     }
 }
 
@@ -228,7 +228,7 @@ impl From<StoreError> for Problem {
             // The store has told of it once; a line a refused request would bury that.
             _ => tracing::debug!(%error, "request answered with 503"),
         }
-        Self::unavailable("store-unavailable", "The store is not available", detail)
+        Self::unavailable(ProblemType::StoreUnavailable, detail)
     }
 }
 
@@ -238,16 +238,13 @@ impl From<LaunchError> for Problem {
             LaunchError::Store(error) => Self::from(error),
             LaunchError::QueueFull => {
                 let detail = "As many tasks wait for this handler as its queue takes; nothing was changed.";
-                let problem =
-                    Self::new(StatusCode::TOO_MANY_REQUESTS, "queue-full", "The queue is full", detail);
+                let problem = Self::new(ProblemType::QueueFull, detail);
                 problem.with_retry_after(RETRY_AFTER)
             }
-            LaunchError::UnknownHandler => Self::new(
-                StatusCode::CONFLICT,
-                "unknown-handler",
-                "The handler is unknown",
-                "The handler of this task is not configured any more; nothing was changed.",
-            ),
+            LaunchError::UnknownHandler => {
+                let detail = "The handler of this task is not configured any more; nothing was changed.";
+                Self { status: StatusCode::CONFLICT, ..Self::new(ProblemType::UnknownHandler, detail) }
+            }
             LaunchError::Draining => Self::draining(),
         }
     }
@@ -260,8 +257,7 @@ impl From<BulkError> for Problem {
             BulkError::Draining => Self::draining(),
             BulkError::TooMany => {
                 let detail = "As many operations are running as are allowed; nothing was begun.";
-                let title = "Too many operations are running";
-                let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-operations", title, detail);
+                let problem = Self::new(ProblemType::TooManyOperations, detail);
                 problem.with_retry_after(RETRY_AFTER)
             }
         }
@@ -272,8 +268,8 @@ impl Problem {
     /// What it says, in an answer of its own or in a line of a batch.
     pub(super) fn view(&self) -> ProblemView<'_> {
         ProblemView {
-            r#type: format!("/problems/{}", self.code),
-            title: self.title,
+            r#type: format!("/problems/{}", self.kind.code()),
+            title: self.kind.title(),
             status: self.status.as_u16(),
             detail: &self.detail,
             id: self.id.as_ref().map(TaskId::as_str),

@@ -10,7 +10,7 @@ use super::Api;
 use super::caller::Caller;
 use super::params::Wait;
 use super::path::TaskPath;
-use super::problem::Problem;
+use super::problem::{Problem, ProblemType};
 use super::view::{self, RecordView, StatusView};
 use crate::task::{Output, Task, TaskId};
 
@@ -48,11 +48,11 @@ pub(super) async fn result(
     let Some(output) = task.output() else {
         if task.details_dropped {
             let detail = format!("The details of {id} are not kept any more, its result among them.");
-            let problem = Problem::new(StatusCode::GONE, "details-dropped", "The result was dropped", detail);
+            let problem = Problem::new(ProblemType::DetailsDropped, detail);
             return Err(problem.with_task(&task));
         }
         let detail = format!("{id} is {} and has no result.", task.state_name().as_str());
-        let problem = Problem::new(StatusCode::CONFLICT, "no-result", "There is no result", detail);
+        let problem = Problem::new(ProblemType::NoResult, detail);
         return Err(problem.with_task(&task));
     };
     let safety = [

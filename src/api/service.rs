@@ -6,25 +6,28 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Api;
 use super::caller::Caller;
-use super::problem::Problem;
+use super::problem::{Problem, ProblemType};
 use super::view::{self, StatusView};
 use crate::handler::{Action, Handler};
 use crate::recorder::LaneCounts;
 use crate::store::{Health, StateCounts};
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Counts")]
 struct CountsView {
     working: u64,
     success: u64,
     failed: u64,
 }
 
-#[derive(Serialize)]
-struct StatsView<'a> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Stats")]
+pub(super) struct StatsView<'a> {
     tasks: CountsView,
     handlers: BTreeMap<&'a str, CountsView>,
     queued: usize,
@@ -39,14 +42,16 @@ struct StatsView<'a> {
 }
 
 /// The commits of the store since the start, and the changes in them.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "StoreStats")]
 struct StoreView {
     commits: u64,
     changes: u64,
 }
 
 /// How many outcomes are still to be told, were told, and were not told in time.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "NoticeStats")]
 struct NoticesView {
     due: u64,
     told: u64,
@@ -95,13 +100,15 @@ impl CountsView {
     }
 }
 
-#[derive(Serialize)]
-struct HandlersView<'a> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Handlers")]
+pub(super) struct HandlersView<'a> {
     handlers: Vec<HandlerView<'a>>,
 }
 
 /// A handler as its operator may show it: no header values, because they may be secrets.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Handler")]
 struct HandlerView<'a> {
     name: &'a str,
     default: bool,
@@ -118,15 +125,17 @@ struct HandlerView<'a> {
     counts: Option<LaneView>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "HandlerCounts")]
 struct LaneView {
     running: usize,
     queued: usize,
     backing_off: usize,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "lowercase")]
+#[schemars(rename = "Action")]
 enum ActionView<'a> {
     Webhook { method: &'a str, url: &'a str, headers: BTreeMap<&'a str, &'a str>, timeout_seconds: f64 },
     Command { command: Vec<&'a str>, timeout_seconds: f64 },
@@ -182,8 +191,9 @@ impl<'a> ActionView<'a> {
     }
 }
 
-#[derive(Serialize)]
-struct Live {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Live")]
+pub(super) struct Live {
     live: bool,
 }
 
@@ -192,8 +202,9 @@ pub(super) async fn livez() -> Response {
     view::json(StatusCode::OK, &Live { live: true })
 }
 
-#[derive(Serialize)]
-struct Ready {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Ready")]
+pub(super) struct Ready {
     ready: bool,
 }
 
@@ -207,11 +218,12 @@ pub(super) async fn readyz(State(api): State<Arc<Api>>) -> Result<Response, Prob
         }
         Health::Dead(reason) => format!("The store has stopped for good ({reason})."),
     };
-    Err(Problem::unavailable("not-ready", "The service is not ready", reason))
+    Err(Problem::unavailable(ProblemType::NotReady, reason))
 }
 
-#[derive(Serialize)]
-struct Version {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Version")]
+pub(super) struct Version {
     name: &'static str,
     version: &'static str,
 }

@@ -1,22 +1,29 @@
 //! Tasks as JSON, and the headers that go with them.
 
+use std::borrow::Cow;
+
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use jiff::Timestamp;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
+use super::openapi::shapes;
 use super::params::Wait;
 use crate::store::Event;
 use crate::task::{Attempt, Code, Failure, Input, Output, Phase, State, StateName, Task, TraceId, Undo};
 
 /// What is true of a task now: `GET /tasks/{id}/status`, and the answer to a launch.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Status")]
 pub(super) struct StatusView<'a> {
     id: &'a str,
+    #[schemars(schema_with = "shapes::state")]
     state: &'a str,
     handler: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "shapes::phase")]
     phase: Option<&'a str>,
     run: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -31,9 +38,11 @@ pub(super) struct StatusView<'a> {
 }
 
 /// A line of a list.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Listed")]
 pub(super) struct ListedView<'a> {
     id: &'a str,
+    #[schemars(schema_with = "shapes::state")]
     state: &'a str,
     handler: &'a str,
     run: u32,
@@ -43,7 +52,8 @@ pub(super) struct ListedView<'a> {
 }
 
 /// The whole record: `GET /tasks/{id}`.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Record")]
 pub(super) struct RecordView<'a> {
     #[serde(flatten)]
     status: StatusView<'a>,
@@ -53,18 +63,22 @@ pub(super) struct RecordView<'a> {
     attempts: Vec<AttemptView<'a>>,
     details_dropped: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     trace_id: Option<TraceId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     result: Option<ResultView<'a>>,
 }
 
 /// A change: `GET /events`. It says why it failed by the kind alone; the record has the words.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Event")]
 pub(super) struct EventView<'a> {
     id: &'a str,
+    #[schemars(schema_with = "shapes::any_state")]
     state: &'a str,
     handler: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "shapes::phase")]
     phase: Option<&'a str>,
     run: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -77,51 +91,62 @@ pub(super) struct EventView<'a> {
     revoke_error: Option<KindView<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "EventFailure")]
 struct KindView<'a> {
     error: OnlyKind<'a>,
     in_doubt: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "EventError")]
 struct OnlyKind<'a> {
+    #[schemars(schema_with = "shapes::error_kind")]
     kind: &'a str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Failure")]
 struct FailureView<'a> {
     error: ErrorView<'a>,
     in_doubt: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Error")]
 struct ErrorView<'a> {
+    #[schemars(schema_with = "shapes::error_kind")]
     kind: &'a str,
     message: &'a str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Input")]
 struct InputView<'a> {
     media_type: Option<&'a str>,
     size: u64,
     sha256: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Result")]
 struct ResultView<'a> {
     media_type: Option<&'a str>,
     size: usize,
     truncated: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Attempt")]
 struct AttemptView<'a> {
     run: u32,
     attempt: u32,
     started: Time,
     ended: Time,
+    #[schemars(schema_with = "shapes::outcome")]
     outcome: &'a str,
     #[serde(flatten)]
+    #[schemars(schema_with = "shapes::code")]
     code: Option<Code>,
     #[serde(flatten)]
     failure: Option<FailureView<'a>>,
@@ -131,6 +156,20 @@ struct AttemptView<'a> {
 
 /// RFC 3339 in UTC with microseconds.
 pub(super) struct Time(pub(super) Timestamp);
+
+impl JsonSchema for Time {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        Cow::Borrowed("Time")
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "date-time" })
+    }
+}
 
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -33,6 +33,7 @@ mod lookup;
 mod metrics;
 mod notes;
 mod notices;
+mod openapi;
 mod policy;
 mod readme;
 mod recovery;

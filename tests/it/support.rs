@@ -8,6 +8,7 @@ pub(crate) mod relay;
 pub(crate) mod server;
 pub(crate) mod sse;
 pub(crate) mod tls;
+pub(crate) mod told;
 
 use std::time::Duration;
 

@@ -8,6 +8,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
+use super::told;
+
 /// Keeps connections to one server.
 #[derive(Clone)]
 pub(crate) struct Client {
@@ -57,7 +59,7 @@ impl Client {
         body: impl Into<Bytes>,
     ) -> Result<Answer, String> {
         let uri: Uri = format!("{}{path}", self.base).parse().expect("a URI");
-        let mut request = Request::builder().method(method).uri(uri);
+        let mut request = Request::builder().method(method.clone()).uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -65,7 +67,9 @@ impl Client {
         let response = self.pool.request(request).await.map_err(|error| format!("{error:?}"))?;
         let (parts, body) = response.into_parts();
         let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
-        Ok(Answer { status: parts.status, headers: parts.headers, body })
+        let answer = Answer { status: parts.status, headers: parts.headers, body };
+        told::compare(&method, path, &answer);
+        Ok(answer)
     }
 }
 
