@@ -207,7 +207,13 @@ impl Problem {
         Self { is_closing: true, ..self }
     }
 
-    /// A request that breaks HTTP in a way that proxies may read differently.
+    pub(super) fn head_too_large(bytes_max: usize) -> Self {
+        let detail =
+            format!("The head of the request has more than {bytes_max} bytes, or more than 100 lines.");
+        Self::new(ProblemType::HeadTooLarge, detail).closing()
+    }
+
+    /// What is no HTTP, or a request that others may read differently.
     pub(super) fn malformed(detail: &str) -> Self {
         Self::new(ProblemType::MalformedRequest, detail).closing()
     }

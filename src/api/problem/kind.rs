@@ -118,6 +118,8 @@ problem_types! {
         "The input is over the `input_max` of the handler.";
     BodyTooLarge = PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large",
         "The body is over what is taken here.";
+    HeadTooLarge = REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", "The head is too large",
+        "The head of the request is over `server.head_max`, or has more than 100 lines.";
     UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The media type is not taken",
         "A batch is NDJSON.";
     UnknownHost = MISDIRECTED_REQUEST, "unknown-host", "The host is not served",
