@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{self, Path, State};
+use axum::extract::{self, State};
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use schemars::JsonSchema;
@@ -15,6 +15,7 @@ use super::caller::Caller;
 use super::filter::{self, filter};
 use super::openapi::shapes;
 use super::params::Params;
+use super::path::NamePath;
 use super::problem::{Problem, ProblemType};
 use super::view::{self, Time};
 use crate::recorder::{Bulk, BulkAction, BulkFailure, BulkState};
@@ -148,7 +149,7 @@ pub(super) async fn list(State(api): State<Arc<Api>>, caller: Caller, uri: Uri) 
 pub(super) async fn view(
     State(api): State<Arc<Api>>,
     caller: Caller,
-    Path(op): Path<String>,
+    NamePath(op): NamePath,
     uri: Uri,
 ) -> Result<Response, Problem> {
     Params::parse(uri.query(), &[])?;
@@ -159,7 +160,7 @@ pub(super) async fn view(
 pub(super) async fn cancel(
     State(api): State<Arc<Api>>,
     caller: Caller,
-    Path(op): Path<String>,
+    NamePath(op): NamePath,
     uri: Uri,
 ) -> Result<Response, Problem> {
     Params::parse(uri.query(), &[])?;
