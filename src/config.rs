@@ -80,6 +80,8 @@ pub struct ServerConfig {
     pub head_max: u64,
     /// How long the body of a request may take.
     pub body_timeout: Duration,
+    /// Most bytes that are held of bodies that are arriving, over all requests.
+    pub bodies_max: u64,
     /// How long a client may take nothing of its answer.
     pub write_timeout: Duration,
     /// How much of an answer the system keeps for a client that is behind, in bytes.
@@ -253,6 +255,7 @@ impl ServerConfig {
             header_timeout: section.get("header_timeout", Duration::from_secs(30), &hour),
             head_max: section.get("head_max", 32 << 10, &Size(1 << 10..=64 << 10)),
             body_timeout: section.get("body_timeout", Duration::from_secs(30), &hour),
+            bodies_max: section.get("bodies_max", 256 << 20, &Size(1 << 20..=1 << 40)),
             write_timeout: section.get("write_timeout", Duration::from_mins(2), &hour),
             send_buffer: section.get("send_buffer", 128 << 10, &Size(4 << 10..=64 << 20)),
             wait_max: section.get("wait_max", Duration::from_mins(5), &day),

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use clap::Parser;
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
-use task_recorder::api::{self, Api, Interface, Reload};
+use task_recorder::api::{self, Api, Bodies, Interface, Reload};
 use task_recorder::cli::token::{self, TokenVerb};
 use task_recorder::cli::{self, Cli, Verb, data, healthcheck::healthcheck};
 use task_recorder::client;
@@ -135,7 +135,7 @@ async fn serve(config: Config, flags: Flags) -> Result<Exit, Stopped> {
         recorder: recorder.clone(),
         live,
         wait_max: server.wait_max,
-        body_timeout: server.body_timeout,
+        bodies: Bodies::new(server.body_timeout, usize::try_from(server.bodies_max).unwrap_or(usize::MAX)),
         hosts: (server.is_local() || !server.hosts.is_empty()).then(|| server.hosts.clone()),
         auth_failures: server.auth_failures,
         reload,

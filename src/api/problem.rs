@@ -191,6 +191,13 @@ impl Problem {
         Self::new(kind, detail).with_retry_after(RETRY_AFTER)
     }
 
+    /// As many bytes of bodies are arriving as may.
+    pub(super) fn no_room() -> Self {
+        let detail =
+            "More bodies are arriving than there is room for (server.bodies_max); nothing was changed.";
+        Self::unavailable(ProblemType::TooManyBodies, detail)
+    }
+
     fn draining() -> Self {
         let detail = "The service is stopping and launches nothing any more; nothing was changed.";
         Self::unavailable(ProblemType::Draining, detail)

@@ -132,6 +132,8 @@ problem_types! {
         "As many tasks wait for the handler as its queue takes.";
     TooManyOperations = TOO_MANY_REQUESTS, "too-many-operations", "Too many operations are running",
         "As many bulk operations are running as are allowed.";
+    TooManyBodies = SERVICE_UNAVAILABLE, "too-many-bodies", "Too much is arriving at once",
+        "More bytes of bodies are arriving than there is room for (`server.bodies_max`); nothing was changed.";
     Draining = SERVICE_UNAVAILABLE, "draining", "The service is stopping",
         "The service is stopping and launches nothing any more.";
     StoreUnavailable = SERVICE_UNAVAILABLE, "store-unavailable", "The store is not available",
