@@ -55,6 +55,7 @@ use crate::recorder::Recorder;
 use crate::task::Rate;
 
 pub use admin::{Reload, ReloadError, Reloaded};
+pub use body::Bodies;
 pub use guard::Interface;
 pub use openapi::{Operation, openapi};
 pub use problem::ProblemType;
@@ -69,8 +70,8 @@ pub struct Api {
     pub live: Arc<ArcSwap<Live>>,
     /// The longest that a request may ask to wait.
     pub wait_max: Duration,
-    /// How long a request's body may take to arrive, or a piece of a batch's.
-    pub body_timeout: Duration,
+    /// What holds for the bodies of requests.
+    pub bodies: Arc<Bodies>,
     /// The names under which it is served without tokens, besides those of the loopback; none where it is not known.
     pub hosts: Option<Vec<String>>,
     /// How often each address may fail with a token.

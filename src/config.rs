@@ -72,12 +72,20 @@ pub struct Config {
 pub struct ServerConfig {
     /// Where it listens; port 0 takes any that is free.
     pub listen: SocketAddr,
-    /// Most connections at once; further ones wait to be accepted.
+    /// Most connections at once; a further one takes the place of one that waits for a request, or waits itself.
     pub connections_max: usize,
     /// How long the head of a request may take, the idle time before it included.
     pub header_timeout: Duration,
+    /// The largest head of a request, in bytes.
+    pub head_max: u64,
     /// How long the body of a request may take.
     pub body_timeout: Duration,
+    /// Most bytes that are held of bodies that are arriving, over all requests.
+    pub bodies_max: u64,
+    /// How long a client may take nothing of its answer.
+    pub write_timeout: Duration,
+    /// How much of an answer the system keeps for a client that is behind, in bytes.
+    pub send_buffer: u64,
     /// The longest time that a request can ask to wait for an outcome.
     pub wait_max: Duration,
     /// How long running work may go on once the service is told to stop.
@@ -245,7 +253,11 @@ impl ServerConfig {
             listen: section.get("listen", listen, &address),
             connections_max: section.get("connections_max", 10_000, &Whole(1..=1_000_000)),
             header_timeout: section.get("header_timeout", Duration::from_secs(30), &hour),
+            head_max: section.get("head_max", 32 << 10, &Size(1 << 10..=64 << 10)),
             body_timeout: section.get("body_timeout", Duration::from_secs(30), &hour),
+            bodies_max: section.get("bodies_max", 256 << 20, &Size(1 << 20..=1 << 40)),
+            write_timeout: section.get("write_timeout", Duration::from_mins(2), &hour),
+            send_buffer: section.get("send_buffer", 128 << 10, &Size(4 << 10..=64 << 20)),
             wait_max: section.get("wait_max", Duration::from_mins(5), &day),
             grace: section.get("grace", Duration::from_secs(20), &day),
             allow_anonymous: section.get("allow_anonymous", false, &Switch),

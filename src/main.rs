@@ -1,7 +1,6 @@
 //! Wiring: flags, config, log, then what was asked for, and an exit code.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +10,11 @@ use arc_swap::ArcSwap;
 use clap::Parser;
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
-use task_recorder::api::{self, Api, Interface, Reload};
+use task_recorder::api::{self, Api, Bodies, Interface, Reload};
 use task_recorder::cli::token::{self, TokenVerb};
 use task_recorder::cli::{self, Cli, Verb, data, healthcheck::healthcheck};
 use task_recorder::client;
-use task_recorder::config::{Config, Flags, StoreConfig, StorePath};
+use task_recorder::config::{Config, Flags, ServerConfig, StoreConfig, StorePath};
 use task_recorder::exit::Exit;
 use task_recorder::metrics::Requests;
 use task_recorder::recorder::{Recorder, RecoveryReport};
@@ -23,7 +22,7 @@ use task_recorder::reload::{self, Reloader};
 use task_recorder::server::{self, ServerOptions};
 use task_recorder::store::{EmbeddedStore, MemoryStore, Store};
 use task_recorder::telemetry;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +30,9 @@ use tokio_util::sync::CancellationToken;
 /// Half of what a task costs is small pieces of memory that one thread takes and another gives back.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How many connections the system may keep that were not accepted yet; it may have a lower limit of its own.
+const BACKLOG: u32 = 4096;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -94,7 +96,7 @@ struct Stopped {
 async fn serve(config: Config, flags: Flags) -> Result<Exit, Stopped> {
     let stopped = |exit| move |error| Stopped { exit, error };
     // The port first: a second service on one port goes away before it touches the data.
-    let listener = listen(config.server.listen).await.map_err(stopped(Exit::CannotListen))?;
+    let listener = listen(&config.server).map_err(stopped(Exit::CannotListen))?;
     let listen =
         listener.local_addr().context("the address is unknown").map_err(stopped(Exit::CannotListen))?;
     let (store, store_name) = open(&config.store).await.map_err(stopped(Exit::CannotOpenStore))?;
@@ -133,14 +135,18 @@ async fn serve(config: Config, flags: Flags) -> Result<Exit, Stopped> {
         recorder: recorder.clone(),
         live,
         wait_max: server.wait_max,
-        body_timeout: server.body_timeout,
+        bodies: Bodies::new(server.body_timeout, usize::try_from(server.bodies_max).unwrap_or(usize::MAX)),
         hosts: (server.is_local() || !server.hosts.is_empty()).then(|| server.hosts.clone()),
         auth_failures: server.auth_failures,
         reload,
         requests: Arc::new(Requests::new(api::routes().into_iter().map(|route| (route.method, route.path)))),
     });
-    let options =
-        ServerOptions { connections_max: server.connections_max, header_timeout: server.header_timeout };
+    let options = ServerOptions {
+        connections_max: server::connections_allowed(server.connections_max),
+        header_timeout: server.header_timeout,
+        write_timeout: server.write_timeout,
+        head_bytes_max: usize::try_from(server.head_max).unwrap_or(usize::MAX),
+    };
     // Before anybody is told that it runs: from then on a signal is an orderly stop.
     let mut signals = Signals::new().map_err(stopped(Exit::Unhealthy))?;
     let closing = CancellationToken::new();
@@ -173,8 +179,17 @@ async fn serve(config: Config, flags: Flags) -> Result<Exit, Stopped> {
     Ok(exit)
 }
 
-async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
+fn listen(config: &ServerConfig) -> anyhow::Result<TcpListener> {
+    let address = config.listen;
+    let bind = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        // Each connection has it from here.
+        socket.set_send_buffer_size(u32::try_from(config.send_buffer).unwrap_or(u32::MAX))?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    bind().map_err(|error| {
         let hint = match error.kind() {
             io::ErrorKind::AddrInUse => "stop what uses it, or choose another address with --listen",
             io::ErrorKind::PermissionDenied => "this user may not; choose a port from 1024 on with --listen",

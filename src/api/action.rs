@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
@@ -13,7 +13,7 @@ use super::caller::Caller;
 use super::launch::{OnDuplicate, trace};
 use super::openapi::shapes;
 use super::params::{Params, Wait};
-use super::path::TaskPath;
+use super::path::{NamePath, TaskPath};
 use super::problem::Problem;
 use super::view::{self, StatusView};
 use crate::store::Moved;
@@ -146,7 +146,7 @@ pub(super) struct PausedView<'a> {
 pub(super) async fn pause(
     State(api): State<Arc<Api>>,
     caller: Caller,
-    Path(name): Path<String>,
+    NamePath(name): NamePath,
 ) -> Result<Response, Problem> {
     api.pause(&caller, &name, true).await
 }
@@ -154,7 +154,7 @@ pub(super) async fn pause(
 pub(super) async fn resume(
     State(api): State<Arc<Api>>,
     caller: Caller,
-    Path(name): Path<String>,
+    NamePath(name): NamePath,
 ) -> Result<Response, Problem> {
     api.pause(&caller, &name, false).await
 }

@@ -90,7 +90,7 @@ pub(super) async fn launch(
     let batch =
         Arc::new(Batch { api, caller, default, trace: trace(&parts.headers), under_way: UnderWay::new() });
     let answering = Arc::clone(&batch);
-    let lines = lines::read(body, input_max + ENVELOPE_BYTES, batch.api.body_timeout);
+    let lines = lines::read(body, input_max + ENVELOPE_BYTES, &batch.api.bodies);
     let mut lines = Box::pin(lines.peekable());
     if parts.headers.contains_key(header::EXPECT) {
         // Reading is what sends 100 Continue, and behind the head of the answer it would be too late.
@@ -143,6 +143,7 @@ impl Batch {
             },
             Read::TooLong { bytes_max } => Err(too_long(bytes_max)),
             Read::Stalled(patience) => Err(Problem::body_timeout(patience)),
+            Read::NoRoom(problem) => Err(problem),
             Read::BrokenOff => Err(Problem::malformed("The body ended before it was complete.")),
         };
         Entered { number, launch }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{self, Path, State};
+use axum::extract::{self, State};
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use schemars::JsonSchema;
@@ -15,6 +15,7 @@ use super::caller::Caller;
 use super::filter::{self, filter};
 use super::openapi::shapes;
 use super::params::Params;
+use super::path::NamePath;
 use super::problem::{Problem, ProblemType};
 use super::view::{self, Time};
 use crate::recorder::{Bulk, BulkAction, BulkFailure, BulkState};
@@ -93,7 +94,7 @@ pub(super) async fn begin(
     let (parts, body) = request.into_parts();
     let caller = Caller::of(&parts);
     Params::parse(parts.uri.query(), &[])?;
-    let Wanted { action, filter, dry_run, max } = body::json(body, api.body_timeout).await?;
+    let Wanted { action, filter, dry_run, max } = body::json(&api.bodies, body).await?;
     let filter = caller.narrow(wanted_filter(action, &filter.unwrap_or_default())?)?;
     if max == Some(0) {
         return Err(Problem::invalid_parameter("max=0 is no number of tasks; it is 1 or more."));
@@ -148,7 +149,7 @@ pub(super) async fn list(State(api): State<Arc<Api>>, caller: Caller, uri: Uri) 
 pub(super) async fn view(
     State(api): State<Arc<Api>>,
     caller: Caller,
-    Path(op): Path<String>,
+    NamePath(op): NamePath,
     uri: Uri,
 ) -> Result<Response, Problem> {
     Params::parse(uri.query(), &[])?;
@@ -159,7 +160,7 @@ pub(super) async fn view(
 pub(super) async fn cancel(
     State(api): State<Arc<Api>>,
     caller: Caller,
-    Path(op): Path<String>,
+    NamePath(op): NamePath,
     uri: Uri,
 ) -> Result<Response, Problem> {
     Params::parse(uri.query(), &[])?;

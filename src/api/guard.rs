@@ -74,9 +74,18 @@ impl Interface {
         response
     }
 
-    /// Answers a request that breaks HTTP in a way that proxies may read differently.
+    /// Answers what is no HTTP, or HTTP that others may read differently.
     pub(crate) fn refuse(&self, why: &str) -> Response {
-        let response = Problem::malformed(why).into_response();
+        self.refuse_with(Problem::malformed(why))
+    }
+
+    /// Answers a request whose head is over this limit.
+    pub(crate) fn refuse_head(&self, bytes_max: usize) -> Response {
+        self.refuse_with(Problem::head_too_large(bytes_max))
+    }
+
+    fn refuse_with(&self, problem: Problem) -> Response {
+        let response = problem.into_response();
         self.guard.api.requests.count(None, response.status().as_u16(), Duration::ZERO);
         response
     }

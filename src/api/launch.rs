@@ -1,7 +1,6 @@
 //! `POST /tasks/{id}`, and `PUT`, which is the same: launch, or say how the id stands.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{self, State};
@@ -13,7 +12,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Api;
-use super::body;
+use super::body::{self, Bodies};
 use super::caller::Caller;
 use super::openapi::shapes;
 use super::params::{Params, Wait};
@@ -54,7 +53,7 @@ pub(super) async fn launch(
     let handler = api.handler(&caller, params.one("handler")?)?;
     let (key, if_match) = (key(&parts.headers)?, if_match(&parts.headers)?);
     let if_unknown = if_none_match(&parts.headers)?;
-    let input = input(&parts, body, handler.input_bytes_max, api.body_timeout).await?;
+    let input = input(&parts, body, handler.input_bytes_max, &api.bodies).await?;
 
     let trace = trace(&parts.headers);
     let request = Request { key, if_match, if_unknown, trace, ..Request::new(handler.name.clone(), input) };
@@ -192,7 +191,7 @@ pub(super) fn may_see(caller: &Caller, launch: &Launch) -> Result<(), Problem> {
 }
 
 /// Reads the whole body, within its limits of size and time.
-async fn input(parts: &Parts, body: Body, bytes_max: usize, patience: Duration) -> Result<Input, Problem> {
+async fn input(parts: &Parts, body: Body, bytes_max: usize, bodies: &Arc<Bodies>) -> Result<Input, Problem> {
     let media_type = match parts.headers.get(header::CONTENT_TYPE).map(HeaderValue::to_str) {
         None => None,
         Some(Ok(text)) => Some(text.to_owned()),
@@ -201,7 +200,7 @@ async fn input(parts: &Parts, body: Body, bytes_max: usize, patience: Duration) 
             return Err(Problem::new(ProblemType::InvalidContentType, detail));
         }
     };
-    let bytes = body::read(body, bytes_max, patience, Problem::input_too_large).await?;
+    let bytes = body::read(bodies, body, bytes_max, Problem::input_too_large).await?;
     // A small body is a slice of the connection's much larger read buffer, and would keep all of it for as long as the
     // record is in memory.
     let bytes = if bytes.len() < COPIED_BYTES { Bytes::copy_from_slice(&bytes) } else { bytes };

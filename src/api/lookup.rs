@@ -51,7 +51,7 @@ pub(super) async fn lookup(
     let (parts, body) = request.into_parts();
     let caller = Caller::of(&parts);
     Params::parse(parts.uri.query(), &[])?;
-    let Wanted { ids } = body::json(body, api.body_timeout).await?;
+    let Wanted { ids } = body::json(&api.bodies, body).await?;
     if ids.len() > IDS_MAX {
         let detail = format!("{} ids are too many at once; at most {IDS_MAX} are looked up.", ids.len());
         return Err(Problem::invalid_body(detail));

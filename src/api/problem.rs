@@ -191,6 +191,13 @@ impl Problem {
         Self::new(kind, detail).with_retry_after(RETRY_AFTER)
     }
 
+    /// As many bytes of bodies are arriving as may.
+    pub(super) fn no_room() -> Self {
+        let detail =
+            "More bodies are arriving than there is room for (server.bodies_max); nothing was changed.";
+        Self::unavailable(ProblemType::TooManyBodies, detail)
+    }
+
     fn draining() -> Self {
         let detail = "The service is stopping and launches nothing any more; nothing was changed.";
         Self::unavailable(ProblemType::Draining, detail)
@@ -207,7 +214,13 @@ impl Problem {
         Self { is_closing: true, ..self }
     }
 
-    /// A request that breaks HTTP in a way that proxies may read differently.
+    pub(super) fn head_too_large(bytes_max: usize) -> Self {
+        let detail =
+            format!("The head of the request has more than {bytes_max} bytes, or more than 100 lines.");
+        Self::new(ProblemType::HeadTooLarge, detail).closing()
+    }
+
+    /// What is no HTTP, or a request that others may read differently.
     pub(super) fn malformed(detail: &str) -> Self {
         Self::new(ProblemType::MalformedRequest, detail).closing()
     }

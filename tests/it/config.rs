@@ -80,6 +80,9 @@ fn an_empty_file_gives_the_defaults_and_no_handlers() {
     assert_eq!(config.server.connections_max, 10_000);
     assert_eq!(config.server.header_timeout, Duration::from_secs(30));
     assert_eq!(config.server.body_timeout, Duration::from_secs(30));
+    assert_eq!(config.server.write_timeout, Duration::from_mins(2));
+    assert_eq!(config.server.bodies_max, 256 << 20);
+    assert_eq!((config.server.head_max, config.server.send_buffer), (32 << 10, 128 << 10));
     assert_eq!(config.server.wait_max, Duration::from_mins(5));
     assert_eq!(config.server.grace, Duration::from_secs(20));
     assert_eq!(config.store.path, StorePath::Folder("data".into()));

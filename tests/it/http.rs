@@ -243,6 +243,16 @@ async fn what_is_unknown_is_refused_with_what_would_be_right() {
 }
 
 #[tokio::test]
+async fn names_that_are_no_text_are_unknown_ones() {
+    let (_receiver, _server, client) = start().await;
+    client.get("/bulk/%FF").await.problem(404, "unknown-operation");
+    client.post("/bulk/%FF/cancel", "").await.problem(404, "unknown-operation");
+    client.post("/handlers/%FF/pause", "").await.problem(404, "unknown-handler");
+    client.post("/handlers/%C3%28/resume", "").await.problem(404, "unknown-handler");
+    assert_eq!(client.post("/handlers/%65cho/pause", "").await.json()["paused"], true);
+}
+
+#[tokio::test]
 async fn an_input_over_the_limit_is_refused_before_anything_is_recorded() {
     let (receiver, _server, client) = start().await;
     let sentence =

@@ -24,6 +24,7 @@ mod crash;
 mod embedded;
 mod events;
 mod handlers;
+mod hostile;
 mod http;
 mod index;
 mod laws;

@@ -1,11 +1,15 @@
 //! The lines of a body, read as they come. At most one of them is held, with what came in the same piece.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio::time::timeout;
+
+use crate::api::body::{Bodies, Share};
+use crate::api::problem::Problem;
 
 /// A line that is not blank.
 #[derive(Debug)]
@@ -24,16 +28,23 @@ pub(super) enum Read {
     TooLong { bytes_max: usize },
     /// Nothing came for so long; this is the last line.
     Stalled(Duration),
+    /// Too much arrives at once; this is the last line.
+    NoRoom(Problem),
     /// The body ended before its end; this is the last line.
     BrokenOff,
 }
 
-/// Each line of the body, in order. `patience` is how long nothing may come.
-pub(super) fn read(body: Body, bytes_max: usize, patience: Duration) -> impl Stream<Item = Line> + Send {
+/// Each line of the body, in order.
+pub(super) fn read(
+    body: Body,
+    bytes_max: usize,
+    bodies: &Arc<Bodies>,
+) -> impl Stream<Item = Line> + Send + use<> {
     let data = body.into_data_stream();
     let reader = Reader {
         data,
-        patience,
+        patience: bodies.patience(),
+        share: bodies.share(),
         bytes_max,
         buffer: BytesMut::new(),
         looked_at: 0,
@@ -45,7 +56,9 @@ pub(super) fn read(body: Body, bytes_max: usize, patience: Duration) -> impl Str
 
 struct Reader {
     data: BodyDataStream,
+    /// How long nothing may come.
     patience: Duration,
+    share: Share,
     bytes_max: usize,
     buffer: BytesMut,
     /// So many bytes of the buffer hold no end of a line.
@@ -69,7 +82,10 @@ impl Reader {
             let last = match timeout(self.patience, self.data.next()).await {
                 Ok(Some(Ok(piece))) => {
                     self.buffer.extend_from_slice(&piece);
-                    continue;
+                    match self.share.resize(self.buffer.len()) {
+                        Ok(()) => continue,
+                        Err(problem) => Read::NoRoom(problem),
+                    }
                 }
                 Ok(Some(Err(_))) => Read::BrokenOff,
                 Err(_elapsed) => Read::Stalled(self.patience),

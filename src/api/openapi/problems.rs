@@ -11,8 +11,12 @@ use crate::api::problem::{ProblemType, ProblemView};
 use crate::api::routes::Route;
 
 /// Whoever asks.
-const OF_ALL: [ProblemType; 3] =
-    [ProblemType::MalformedRequest, ProblemType::ForeignOrigin, ProblemType::UnknownHost];
+const OF_ALL: [ProblemType; 4] = [
+    ProblemType::MalformedRequest,
+    ProblemType::HeadTooLarge,
+    ProblemType::ForeignOrigin,
+    ProblemType::UnknownHost,
+];
 /// Where a token is needed.
 const OF_TOKENS: [ProblemType; 6] = [
     ProblemType::InvalidHeader,

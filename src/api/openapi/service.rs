@@ -7,7 +7,8 @@ use crate::api::admin::Reloaded;
 use crate::api::bulk::{BulkView, ListView, MatchedView, Wanted};
 use crate::api::problem::ProblemType::{
     self, BodyTimeout, BodyTooLarge, Draining, InvalidBody, InvalidConfig, MissingFilter, NotAcceptable,
-    NotReady, NotRunning, OutOfReach, StoreUnavailable, TooManyOperations, UnknownHandler, UnknownOperation,
+    NotReady, NotRunning, OutOfReach, StoreUnavailable, TooManyBodies, TooManyOperations, UnknownHandler,
+    UnknownOperation,
 };
 use crate::api::service::{HandlersView, Live, Ready, StatsView, Version};
 use crate::api::view::EventView;
@@ -51,6 +52,7 @@ pub(in crate::api) fn begin_bulk() -> Operation {
         MissingFilter,
         OutOfReach,
         BodyTimeout,
+        TooManyBodies,
         BodyTooLarge,
         TooManyOperations,
         Draining,

@@ -13,7 +13,7 @@ use crate::api::problem::ProblemType::{
     BodyTimeout, BodyTooLarge, Conflict, DetailsDropped, Draining, Duplicate, HandlerMismatch,
     HandlerRequired, InputDropped, InputMismatch, InputTooLarge, InvalidBody, InvalidContentType,
     InvalidCursor, InvalidId, NoResult, NotAcceptable, NotFailed, NotFound, NotSuccess, NotWorking,
-    OutOfReach, PreconditionFailed, QueueFull, Revoking, StoreUnavailable, UnknownHandler,
+    OutOfReach, PreconditionFailed, QueueFull, Revoking, StoreUnavailable, TooManyBodies, UnknownHandler,
     UnsupportedMediaType,
 };
 use crate::api::view::{ListedView, RecordView, StatusView};
@@ -67,6 +67,7 @@ pub(in crate::api) fn launch() -> Operation {
         HandlerRequired,
         UnknownHandler,
         BodyTimeout,
+        TooManyBodies,
         Duplicate,
         HandlerMismatch,
         InputMismatch,
@@ -205,7 +206,7 @@ pub(in crate::api) fn lookup() -> Operation {
                 r#"{"tasks":[{"id":"order-42","state":"success","handler":"charge","run":1,"since":"2026-01-31T09:00:00.004000Z"},{"id":"order-43","state":"not_found"}]}"#,
             )],
         )
-        .problems(&[InvalidId, InvalidBody, OutOfReach, BodyTimeout, BodyTooLarge, StoreUnavailable])
+        .problems(&[InvalidId, InvalidBody, OutOfReach, BodyTimeout, BodyTooLarge, TooManyBodies, StoreUnavailable])
 }
 
 pub(in crate::api) fn retry() -> Operation {

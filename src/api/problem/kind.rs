@@ -118,6 +118,8 @@ problem_types! {
         "The input is over the `input_max` of the handler.";
     BodyTooLarge = PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large",
         "The body is over what is taken here.";
+    HeadTooLarge = REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", "The head is too large",
+        "The head of the request is over `server.head_max`, or has more than 100 lines.";
     UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The media type is not taken",
         "A batch is NDJSON.";
     UnknownHost = MISDIRECTED_REQUEST, "unknown-host", "The host is not served",
@@ -130,6 +132,8 @@ problem_types! {
         "As many tasks wait for the handler as its queue takes.";
     TooManyOperations = TOO_MANY_REQUESTS, "too-many-operations", "Too many operations are running",
         "As many bulk operations are running as are allowed.";
+    TooManyBodies = SERVICE_UNAVAILABLE, "too-many-bodies", "Too much is arriving at once",
+        "More bytes of bodies are arriving than there is room for (`server.bodies_max`); nothing was changed.";
     Draining = SERVICE_UNAVAILABLE, "draining", "The service is stopping",
         "The service is stopping and launches nothing any more.";
     StoreUnavailable = SERVICE_UNAVAILABLE, "store-unavailable", "The store is not available",
