@@ -54,6 +54,9 @@ step "alerts"
 step "tests"
 cargo test --locked -- --include-ignored
 
+step "three of the bugs that the tests have to notice"
+bash tests/mutants.sh 3 6 13
+
 step "images and unit, with a real engine"
 if [ "$(id -u)" = 0 ] && grep -qx 'ID=debian' /etc/os-release 2>/dev/null; then
     bash tests/systemd.sh

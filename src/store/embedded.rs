@@ -18,6 +18,7 @@ mod archive;
 mod archiver;
 mod checkpoint;
 mod folder;
+mod health;
 mod ids;
 mod index;
 mod journal;

@@ -6,11 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use jiff::Timestamp;
 use task_recorder::recorder::{
     Bulk, BulkAction, BulkError, BulkState, LaneSpec, Launch, NoticeSpec, Recorder, Work,
 };
-use task_recorder::store::{EmbeddedOptions, EmbeddedStore, Filter, MemoryStore, Store};
-use task_recorder::task::{ErrorKind, Failure, HandlerName, Input, Outcome, Policy, Request, TaskId};
+use task_recorder::store::{Claimed, EmbeddedOptions, EmbeddedStore, Filter, MemoryStore, Store};
+use task_recorder::task::{
+    Attempt, ErrorKind, Failure, HandlerName, Input, Outcome, Policy, Request, TaskId,
+};
 use tempfile::TempDir;
 
 use crate::support::within;
@@ -104,6 +107,46 @@ async fn a_retry_waits_where_the_queue_is_full() {
         let task = recorder.wait(&id, Duration::MAX).await.unwrap().unwrap();
         assert_eq!((task.run, task.failure()), (2, None));
     }
+}
+
+/// What it has in hand may be launched or forgotten by others before its turn comes.
+#[tokio::test]
+async fn what_has_moved_on_since_the_operation_began_is_skipped() {
+    let script = Script::default();
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let policy = Policy { queue_max: 4, ..Policy::default() };
+    let recorder = script.recorder(Arc::clone(&store), policy);
+    launched(&recorder, 20).await;
+    assert!(recorder.pause(&handler(), true).await.unwrap());
+    let number = begin(&recorder, BulkAction::Retry).await.number;
+    within("the queue to fill", async {
+        while recorder.lane_counts(&handler()).unwrap().queued < 4 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let mut waiting = Vec::new();
+    for id in ids(20) {
+        if recorder.status(&id).await.unwrap().unwrap().failure().is_some() {
+            waiting.push(id);
+        }
+    }
+    assert_eq!(waiting.len(), 16);
+    let [succeeded, forgotten] = [waiting[3].clone(), waiting[12].clone()];
+    let request = Request::new(handler(), Input::empty());
+    let Claimed::Started(claim) = store.claim(&succeeded, request.into()).await.unwrap() else { panic!() };
+    let now = Timestamp::now();
+    let attempt =
+        Attempt { run: 2, attempt: 1, started: now, ended: now, code: None, failure: None, answer: None };
+    store.settle(claim, attempt, None).await.unwrap();
+    recorder.forget(&forgotten).await.unwrap();
+
+    script.works.store(true, Ordering::Relaxed);
+    assert!(recorder.pause(&handler(), false).await.unwrap());
+    let bulk = ended(&recorder, number).await;
+    assert_eq!((bulk.state, counts(&bulk)), (BulkState::Done, [20, 18, 2, 0]));
+    assert_eq!(recorder.status(&succeeded).await.unwrap().unwrap().run, 2);
+    assert!(recorder.status(&forgotten).await.unwrap().is_none());
 }
 
 #[tokio::test]

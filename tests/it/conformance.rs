@@ -8,8 +8,8 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use task_recorder::store::{Claim, Claimed, Filter, Health, Order, Query, StateCounts, Store, StoreError};
 use task_recorder::task::{
-    ATTEMPTS_KEPT, Change, ErrorKind, Failure, Input, Outcome, Refusal, Request, State, StateName, Task,
-    TaskId, Undo,
+    ATTEMPTS_KEPT, Change, Digest, ErrorKind, Failure, Input, Outcome, Refusal, Request, State, StateName,
+    Task, TaskId, Undo,
 };
 use tokio::sync::Barrier;
 
@@ -210,7 +210,16 @@ async fn a_record_is_read_back_as_it_was_written(store: TestStore) {
         result: Err(Failure::status(500, "the receiver said \"no\"\n")),
     };
     let succeeded = Outcome { output: Some(output("out")), ..success() };
+    let input = Input::new(Some("text/plain".to_owned()), "in".into());
+    let keyed = Request {
+        key: Some(Digest::of(b"the key of a request")),
+        trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().ok(),
+        ..Request::new(handler("h"), input)
+    };
+    let keyed = claim(&*store, &id("keyed"), keyed.into()).await;
+    assert!(keyed.task().keys.len() == 1 && keyed.task().trace.is_some());
     let settled = [
+        settle(&*store, keyed, success()).await,
         run(&*store, &id("failed"), failed).await,
         run(&*store, &id("succeeded"), succeeded).await,
         run(&*store, &id("without-output"), success()).await,

@@ -171,6 +171,10 @@ async fn of_many_retries_exactly_one_starts_and_only_of_a_failed_task(_store: Te
     assert_eq!(refusals.iter().filter(|refusal| **refusal == Some(Refusal::NotFailed)).count(), 63);
     gate.add_permits(1);
     assert_eq!(settled(&recorder, &task).await.run, 2);
+    // Now it has succeeded.
+    let retry = recorder.retry(task.clone(), fails()).await.unwrap();
+    assert_eq!(refusal(&retry), Some(Refusal::NotFailed));
+    assert_eq!(found(&recorder, &task).await.run, 2);
 }
 
 async fn a_refused_launch_changes_nothing(store: TestStore, recorder: Recorder) {

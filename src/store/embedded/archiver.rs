@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::archive::{Archive, ArchiveError};
+use super::health::health_after;
 use super::queue::Queue;
-use super::writer::{BATCH_BYTES_MAX, Request, health_after};
+use super::writer::{BATCH_BYTES_MAX, Request};
 use super::{EmbeddedOptions, Health};
 use crate::store::table::{AtRest, Table};
 use crate::task::Task;

@@ -9,14 +9,13 @@ use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
-use rusqlite::ErrorCode;
-use rusqlite::ffi;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::answers::{Answer, Answers, Decided};
 use super::archive::ArchiveReader;
 use super::archiver::Limits;
+use super::health::{health_after, tell};
 use super::journal::{Entry, Journal};
 use super::kept::Kept;
 use super::queue::Queue;
@@ -360,31 +359,5 @@ struct Closing<'a>(&'a Queue<Request>);
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
         self.0.close();
-    }
-}
-
-fn tell(health: &Health) {
-    match health {
-        Health::Writable => tracing::info!("the store writes again"),
-        Health::Unavailable(error) => {
-            tracing::warn!(
-                error,
-                "the store cannot write; launches are refused and outcomes wait until it can"
-            );
-        }
-        Health::Dead(error) => tracing::error!(error, "the store will not write again"),
-    }
-}
-
-/// What a failed write means for the next ones. A failed fsync is final: the kernel may have dropped the pages, so a
-/// second fsync that succeeds would prove nothing. So is a file that is damaged.
-pub(super) fn health_after(error: &rusqlite::Error) -> Health {
-    let is_fsync = |code| matches!(code, ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC);
-    let is_damage = |code| matches!(code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase);
-    match error.sqlite_error() {
-        Some(cause) if is_fsync(cause.extended_code) || is_damage(cause.code) => {
-            Health::Dead(error.to_string())
-        }
-        _ => Health::Unavailable(error.to_string()),
     }
 }
