@@ -11,6 +11,7 @@ mod cancel;
 mod endings;
 mod in_process;
 mod lane;
+mod newest;
 mod notices;
 mod pause;
 mod recovery;

@@ -9,7 +9,6 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
-use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -19,7 +18,7 @@ use super::filter::filter;
 use super::params::Params;
 use super::problem::{Problem, ProblemType};
 use super::view::{self, ListedView};
-use crate::store::{Order, Page, Query};
+use crate::store::{Order, Page, Query, StoreError};
 use crate::task::{HandlerName, Task};
 
 const LIMIT_DEFAULT: usize = 100;
@@ -93,34 +92,56 @@ fn next_link(uri: &Uri, cursor: &str) -> String {
     format!("</tasks?{}>; rel=\"next\"", query.finish())
 }
 
-/// Reads page after page while the client takes them. Ends with what was there when it began, however busy it is.
-fn streamed(
-    api: Arc<Api>,
-    caller: Caller,
-    mut query: Query,
-    limit: Option<usize>,
-    format: Format,
-) -> Response {
-    query.filter.until.get_or_insert_with(Timestamp::now);
-    let left = limit.unwrap_or(usize::MAX);
-    let lines = stream::try_unfold(Some((api, caller, query, left)), move |rest| async move {
-        let Some((api, caller, mut query, left)) = rest else { return Ok::<_, io::Error>(None) };
-        if !caller.stands(&api) {
-            return Err(io::Error::other("the token is not valid any more"));
-        }
-        query.limit = left.min(LIMIT_MAX);
-        // The client sees only that the stream breaks off.
-        let page = api.recorder.list(&query).await.map_err(|error| {
-            tracing::warn!(%error, "list broken off");
-            io::Error::other(error)
-        })?;
-        let left = left - page.tasks.len();
-        query.after = page.next;
-        let rest = page.next.filter(|_| left > 0).map(|_| (api, caller, query, left));
-        Ok(Some((format.lines(&page.tasks), rest)))
-    });
+/// Reads page after page while the client takes them. Ends with what was there when it began, however busy it is, and
+/// whatever the clock says.
+fn streamed(api: Arc<Api>, caller: Caller, query: Query, limit: Option<usize>, format: Format) -> Response {
+    let lines =
+        stream::try_unfold(Some(Rest { api, caller, query, limit, end: None }), move |rest| async move {
+            let Some(mut rest) = rest else { return Ok::<_, io::Error>(None) };
+            if !rest.caller.stands(&rest.api) {
+                return Err(io::Error::other("the token is not valid any more"));
+            }
+            // The client sees only that the stream breaks off.
+            let (tasks, is_last) = rest.page().await.map_err(|error| {
+                tracing::warn!(%error, "list broken off");
+                io::Error::other(error)
+            })?;
+            Ok(Some((format.lines(&tasks), (!is_last).then_some(rest))))
+        });
     let media_type = [(header::CONTENT_TYPE, format.media_type())];
     (media_type, Body::from_stream(lines)).into_response()
+}
+
+/// What is still to be streamed.
+struct Rest {
+    api: Arc<Api>,
+    caller: Caller,
+    query: Query,
+    limit: Option<usize>,
+    /// The place of the last task that was there at the beginning.
+    end: Option<u64>,
+}
+
+impl Rest {
+    /// The next tasks, and whether they are the last ones.
+    async fn page(&mut self) -> Result<(Vec<Arc<Task>>, bool), StoreError> {
+        let (recorder, query) = (&self.api.recorder, &mut self.query);
+        let end = match self.end {
+            Some(end) => end,
+            None => match recorder.newest(&query.filter.states).await? {
+                Some(end) => end,
+                None => return Ok((Vec::new(), true)),
+            },
+        };
+        self.end = Some(end);
+        query.limit = self.limit.unwrap_or(LIMIT_MAX).min(LIMIT_MAX);
+        let Page { mut tasks, next } = recorder.list(query).await?;
+        tasks.retain(|task| task.entered <= end);
+        let is_behind = |place| query.order == Order::Ascending && place >= end;
+        self.limit = self.limit.map(|limit| limit - tasks.len());
+        query.after = next;
+        Ok((tasks, next.is_none_or(is_behind) || self.limit == Some(0)))
+    }
 }
 
 impl Format {

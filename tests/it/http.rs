@@ -1,14 +1,17 @@
 //! The HTTP interface through a real socket, against the real binary and a real receiver.
 
 use hyper::Method;
+use jiff::{Timestamp, ToSpan as _};
 use serde_json::Value;
+use task_recorder::store::{EmbeddedOptions, EmbeddedStore, Store as _};
+use task_recorder::task::{Change, State, Task};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::support::client::Client;
 use crate::support::receiver::{Answer, Behaviour, Gate, Receiver};
 use crate::support::server::TestServer;
-use crate::support::within;
+use crate::support::{task, within};
 
 /// A webhook that is the default, and a command.
 pub(crate) fn config(receiver: &Receiver) -> String {
@@ -357,6 +360,26 @@ async fn lists_filter_page_and_stream() {
     assert_eq!(Value::Array(parsed), failed["tasks"]);
     let few = client.send(Method::GET, "/tasks?limit=3", &accept, "").await;
     assert_eq!(few.text().lines().count(), 3);
+}
+
+#[tokio::test]
+async fn a_stream_holds_what_was_recorded_while_the_clock_was_ahead() {
+    let (_receiver, mut server, client) = start().await;
+    client.post("/tasks/e?handler=echo&wait=30", "").await;
+    server.kill();
+    let store = EmbeddedStore::open(&server.data(), &EmbeddedOptions::default()).unwrap();
+    let (state, since) = (State::Success { output: None, undo: None }, Timestamp::now() + 3600.seconds());
+    let ahead = Task { state, since, ..task("ahead", None, "") };
+    store.change(&ahead.id.clone(), Change::Import(Box::new(ahead))).await.unwrap();
+    store.close().await;
+    server.restart();
+    for order in ["asc", "desc"] {
+        let path = format!("/tasks?order={order}");
+        let ids = server.client().send(Method::GET, &path, &[("accept", "text/plain")], "").await;
+        let mut ids: Vec<_> = ids.text().lines().collect();
+        ids.sort_unstable();
+        assert_eq!(ids, ["ahead", "e"], "{order}");
+    }
 }
 
 #[tokio::test]

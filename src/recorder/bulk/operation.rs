@@ -69,16 +69,7 @@ impl Matched {
     ) -> Result<Self, StoreError> {
         let filter = narrowed(action, filter);
         // What comes into the state while this counts is not waited for.
-        let any = Filter { states: filter.states.clone(), ..Filter::default() };
-        let mut newest = Query { filter: any, order: Order::Descending, after: None, limit: 1 };
-        let end = loop {
-            let page = recorder.list(&newest).await?;
-            match (page.tasks.first(), page.next) {
-                (Some(task), _) => break task.entered,
-                (None, None) => return Ok(Self::default()),
-                (None, next) => newest.after = next,
-            }
-        };
+        let Some(end) = recorder.newest(&filter.states).await? else { return Ok(Self::default()) };
         let mut matched = Self::default();
         let mut query = Query { filter, order: Order::Ascending, after: None, limit: COUNTED_AT_ONCE };
         loop {
