@@ -36,7 +36,8 @@ impl TestServer {
         std::fs::write(folder.path().join("config.toml"), config).expect("a config file");
         let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let environment: Vec<_> = environment.iter().map(pair).collect();
-        let (child, base, log) = launch(folder.path(), &environment);
+        let (child, base, log) =
+            launch(folder.path(), &environment).unwrap_or_else(|error| panic!("{error}"));
         Self { folder, environment, child, base, log }
     }
 
@@ -47,7 +48,7 @@ impl TestServer {
 
     /// Starts in a folder that holds a config file, and perhaps data.
     pub(crate) fn start_in(folder: TempDir) -> Self {
-        let (child, base, log) = launch(folder.path(), &[]);
+        let (child, base, log) = launch(folder.path(), &[]).unwrap_or_else(|error| panic!("{error}"));
         Self { folder, child, base, log, environment: Vec::new() }
     }
 
@@ -87,13 +88,29 @@ impl TestServer {
 
     /// Starts again on the same data. The port is another one.
     pub(crate) fn restart(&mut self) {
-        assert!(self.child.try_wait().expect("its state").is_some(), "it still runs");
-        (self.child, self.base, self.log) = launch(self.folder.path(), &self.environment);
+        self.try_restart().unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// The same. Fails with its log where it ends before it listens.
+    pub(crate) fn try_restart(&mut self) -> Result<(), String> {
+        assert!(self.ended().is_some(), "it still runs");
+        (self.child, self.base, self.log) = launch(self.folder.path(), &self.environment)?;
+        Ok(())
+    }
+
+    /// How it has ended; none while it runs.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("its state")
     }
 
     /// Whether it has logged this since its last start.
     pub(crate) fn logged(&self, text: &str) -> bool {
         self.log.lock().expect("the log").contains(text)
+    }
+
+    /// Whether no part of it has died since its last start.
+    pub(crate) fn is_sound(&self) -> bool {
+        !self.logged("panicked") || self.logged("\"message\":\"run panicked\"")
     }
 
     /// Replaces the config for the next start.
@@ -135,16 +152,19 @@ impl Drop for TestServer {
             let _ = self.child.wait();
         }
         let log = self.log.lock().map(|log| log.clone()).unwrap_or_default();
-        let is_sound = !log.contains("panicked") || log.contains("\"message\":\"run panicked\"");
         if std::thread::panicking() {
             eprintln!("--- what the service logged\n{log}");
         } else {
-            assert!(is_sound, "a part of the service died:\n{log}");
+            assert!(self.is_sound(), "a part of the service died:\n{log}");
         }
     }
 }
 
-fn launch(folder: &Path, environment: &[(String, String)]) -> (Child, String, Arc<Mutex<String>>) {
+/// Fails with its log where it does not get as far as to listen.
+fn launch(
+    folder: &Path,
+    environment: &[(String, String)],
+) -> Result<(Child, String, Arc<Mutex<String>>), String> {
     let mut child = Command::new(env!("CARGO_BIN_EXE_task-recorder"))
         .args(["--config", "config.toml", "--listen", "127.0.0.1:0"])
         .current_dir(folder)
@@ -166,8 +186,13 @@ fn launch(folder: &Path, environment: &[(String, String)]) -> (Child, String, Ar
         }
     });
     match address.recv_timeout(START_MAX) {
-        Ok(address) => (child, format!("http://{address}"), log),
-        Err(error) => panic!("the service did not start ({error}):\n{}", log.lock().expect("the log")),
+        Ok(address) => Ok((child, format!("http://{address}"), log)),
+        Err(error) => {
+            child.kill().expect("a process to kill");
+            let status = child.wait().expect("its end");
+            let log = log.lock().expect("the log");
+            Err(format!("the service did not start ({error}, {status}):\n{log}"))
+        }
     }
 }
 

@@ -1,0 +1,442 @@
+//! The life of one data folder: rounds of load with a nemesis each, then rest, then the audit of all of it.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use crate::checker::{self, Evidence, Rest};
+use crate::disk::{Counts, Disk, Trap};
+use crate::history::{Answer, Ask, Crash, History, Id, Listed, Time};
+use crate::nemesis::{Clock, FewDescriptors, Nemesis, Point, Watch};
+use crate::oracle::ATTEMPTS;
+use crate::receiver::{Mood, Receiver};
+use crate::support::client::Client;
+use crate::support::server::TestServer;
+use crate::tally::Tally;
+use crate::workload::{self, Workload};
+
+/// For what has to happen; reached only where it does not.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a point is waited for: some are rare.
+const POINT_MAX: Duration = Duration::from_secs(3);
+const LOAD_MS: std::ops::Range<u64> = 60..500;
+const SIGKILL: i32 = 9;
+/// What a service ends with that cannot trust its disk any more.
+const STORE_FAILED: i32 = 5;
+/// Ids from here on are launched while the disk takes nothing.
+const PROBES: usize = 1_000_000;
+
+pub(crate) struct Life {
+    // Ends first, because it uses the others.
+    server: TestServer,
+    disk: Option<Disk>,
+    clock: Option<(Clock, TempDir)>,
+    receiver: Receiver,
+    history: Arc<History>,
+    workload: Workload,
+    wrong: Vec<String>,
+    probes: usize,
+}
+
+impl Life {
+    pub(crate) async fn begin(nemeses: &BTreeSet<Nemesis>, clients: usize) -> Result<Self, String> {
+        let history = Arc::new(History::new());
+        let receiver = Receiver::start(Arc::clone(&history)).await;
+        let needs_disk = nemeses.iter().any(|nemesis| nemesis.needs_disk());
+        let disk =
+            if needs_disk { Some(Disk::mount().map_err(|error| format!("no disk: {error}"))?) } else { None };
+        let clock = if nemeses.contains(&Nemesis::Clock) {
+            let folder = TempDir::new().expect("a folder");
+            let clock = Clock::new(folder.path()).ok_or("libfaketime is missing (Debian: faketime)")?;
+            Some((clock, folder))
+        } else {
+            None
+        };
+        let environment = clock.iter().flat_map(|(clock, _)| clock.environment()).collect::<Vec<_>>();
+        let environment: Vec<_> =
+            environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let config = config(&receiver, disk.as_ref());
+        let server = tokio::task::block_in_place(|| TestServer::start_with(&config, &environment));
+        let workload = Workload::start(Arc::clone(&history), clients);
+        Ok(Self { server, disk, clock, receiver, history, workload, wrong: Vec::new(), probes: 0 })
+    }
+
+    /// Load, these nemeses at once, and a service that runs again. At most one of them is deadly.
+    pub(crate) async fn round(
+        &mut self,
+        nemeses: &BTreeSet<Nemesis>,
+        tally: &mut Tally,
+    ) -> Result<(), String> {
+        tally.rounds += 1;
+        let is_wild = nemeses.contains(&Nemesis::Receivers);
+        self.receiver.set_mood(if is_wild { Mood::Wild } else { Mood::Usual });
+        let deadly = nemeses.iter().copied().find(|nemesis| nemesis.is_deadly());
+        let at_point = deadly == Some(Nemesis::Point) || deadly == Some(Nemesis::Power) && fastrand::bool();
+        let point = at_point.then(|| Point::ALL[fastrand::usize(..Point::ALL.len())]);
+        let began = self.history.now();
+        if let Some(point) = point {
+            self.arm(point);
+        }
+        self.workload.point_to(Some(self.server.base()));
+        self.load().await;
+        for nemesis in nemeses.iter().filter(|nemesis| !nemesis.is_deadly()) {
+            if self.server.ended().is_none() {
+                *tally.nemeses.entry(*nemesis).or_default() += 1;
+                self.harass(*nemesis, tally).await;
+                self.load().await;
+            }
+        }
+        match deadly {
+            Some(nemesis) => self.kill(nemesis, point, began, tally).await,
+            None => match self.server.ended() {
+                Some(status) => Err(format!("the service ended by itself: {status}\n{}", self.server.log())),
+                None => Ok(()),
+            },
+        }
+    }
+
+    async fn load(&self) {
+        sleep(Duration::from_millis(fastrand::u64(LOAD_MS))).await;
+    }
+
+    fn arm(&self, point: Point) {
+        let pid = self.server.pid();
+        let after = fastrand::u32(..40);
+        match point.watch() {
+            Watch::Disk(act, when, file) => self.disk().arm(Trap { act, when, file, after }),
+            Watch::DiskOfNext(..) => {}
+            Watch::Client => self.workload.trap(u64::from(after), move || signal(pid, Signal::KILL)),
+            Watch::Receiver(moment) => self.receiver.trap(moment, after, move || signal(pid, Signal::KILL)),
+            Watch::DiskAfterCall(act, when, file) => {
+                let disk = self.disk().remote();
+                let deed = move || disk.arm(Trap { act, when, file, after: 0 });
+                self.receiver.trap(crate::receiver::Moment::Answered, after, deed);
+            }
+        }
+    }
+
+    fn disk(&self) -> &Disk {
+        self.disk.as_ref().expect("a life with this nemesis has a disk")
+    }
+
+    /// What the process survives.
+    async fn harass(&mut self, nemesis: Nemesis, tally: &mut Tally) {
+        match nemesis {
+            Nemesis::Stop => {
+                let pid = self.server.pid();
+                signal(pid, Signal::STOP);
+                sleep(Duration::from_millis(fastrand::u64(50..2_000))).await;
+                signal(pid, Signal::CONT);
+            }
+            Nemesis::Full | Nemesis::ReadOnly => self.refuse_writes(nemesis, tally).await,
+            Nemesis::Clock => {
+                let (clock, _) = self.clock.as_ref().expect("a life with this nemesis has a clock");
+                for _ in 0..3 {
+                    clock.jump();
+                    sleep(Duration::from_millis(fastrand::u64(20..100))).await;
+                }
+            }
+            Nemesis::Descriptors => {
+                let few = FewDescriptors::leave(self.server.pid(), fastrand::u64(0..4));
+                sleep(Duration::from_millis(fastrand::u64(100..600))).await;
+                drop(few);
+            }
+            Nemesis::Receivers | Nemesis::Kill | Nemesis::Point | Nemesis::Power | Nemesis::Sync => {}
+        }
+    }
+
+    /// The service has to say that it cannot write, to go on answering, and to write again by itself.
+    async fn refuse_writes(&mut self, nemesis: Nemesis, tally: &mut Tally) {
+        let is_full = nemesis == Nemesis::Full;
+        let set = |disk: &Disk, on| if is_full { disk.set_full(on) } else { disk.set_read_only(on) };
+        set(self.disk(), true);
+        let client = self.server.client();
+        let begun = Instant::now();
+        let mut refused = None;
+        while refused.is_none() && begun.elapsed() < POINT_MAX && self.server.ended().is_none() {
+            self.probes += 1;
+            let id = checker::id(PROBES + self.probes);
+            let answer = workload::ask(&self.history, &client, Ask::Launch, &id, workload::PATIENCE).await;
+            refused = answer.filter(|answer| answer.status == 503).map(|answer| (id, answer));
+        }
+        // With room left in a file that is written over, nothing has to be refused.
+        if let Some((id, answer)) = refused {
+            *tally.refusing.entry(nemesis).or_default() += 1;
+            let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+            let is_problem = answer.header("content-type") == Some("application/problem+json")
+                && body["type"] == "/problems/store-unavailable";
+            let ready =
+                client.try_send(hyper::Method::GET, "/readyz", &[], "").await.map(|answer| answer.status);
+            let read = workload::ask(&self.history, &client, Ask::Read, &id, workload::PATIENCE).await;
+            let read = read.map(|answer| answer.status.as_u16());
+            let is_alive = self.server.ended().is_none();
+            if is_alive
+                && (!is_problem || ready.as_ref().is_ok_and(|status| *status != 503) || read == Some(503))
+            {
+                self.wrong.push(format!("{nemesis:?}: launch {body}, readyz {ready:?}, status {read:?}"));
+            }
+        }
+        sleep(Duration::from_millis(fastrand::u64(50..400))).await;
+        set(self.disk(), false);
+        let begun = Instant::now();
+        while self.server.ended().is_none() {
+            let ready = client.try_send(hyper::Method::GET, "/readyz", &[], "").await;
+            if ready.is_ok_and(|answer| answer.status == 200) {
+                break;
+            }
+            if begun.elapsed() > PATIENCE {
+                self.wrong.push(format!("{nemesis:?}: it does not write again by itself"));
+                break;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Ends the process, and starts the next one.
+    async fn kill(
+        &mut self,
+        nemesis: Nemesis,
+        point: Option<Point>,
+        armed: Time,
+        tally: &mut Tally,
+    ) -> Result<(), String> {
+        *tally.nemeses.entry(nemesis).or_default() += 1;
+        let mut began = armed;
+        let is_at_start = point == Some(Point::AtStart);
+        let ended = match nemesis {
+            Nemesis::Sync => {
+                self.disk().fail_sync(fastrand::u32(..20));
+                self.ended(PATIENCE).await
+            }
+            _ if point.is_some() && !is_at_start => self.ended(POINT_MAX).await,
+            _ => None,
+        };
+        let ended = match ended {
+            Some(status) => {
+                *tally.points.entry(point).or_default() += usize::from(point.is_some());
+                status
+            }
+            None if nemesis == Nemesis::Sync => {
+                return Err(format!("a failed sync, and it goes on:\n{}", self.server.log()));
+            }
+            None => {
+                began = self.history.now();
+                self.server.kill_now();
+                self.ended(PATIENCE).await.ok_or("it outlives kill -9")?
+            }
+        };
+        let is_expected = match nemesis {
+            Nemesis::Sync => ended.code() == Some(STORE_FAILED),
+            _ => ended.signal() == Some(SIGKILL),
+        };
+        if !is_expected {
+            return Err(format!("{nemesis:?}: the service ended by itself: {ended}\n{}", self.server.log()));
+        }
+        self.workload.point_to(None);
+        self.calm_down();
+        let loses_power = nemesis == Nemesis::Power || nemesis == Nemesis::Sync && fastrand::bool();
+        let what = format!("{nemesis:?} {point:?}, power lost: {loses_power}");
+        let mut watched = if is_at_start { fastrand::u32(..3) } else { 0 };
+        loop {
+            tally.crashes += 1;
+            if loses_power {
+                self.lose_power(tally)?;
+            }
+            let left = watched;
+            if let (1.., Some(Watch::DiskOfNext(act, when, file))) = (left, point.map(Point::watch)) {
+                watched -= 1;
+                self.disk().arm(Trap { act, when, file, after: fastrand::u32(..30) });
+            }
+            let started = tokio::task::block_in_place(|| self.server.try_restart());
+            let ended = self.history.now();
+            let crash = Crash { began, ended, is_recovered: started.is_ok(), what: what.clone() };
+            self.history.noted().crashes.push(crash);
+            began = ended;
+            match started {
+                Ok(()) => break,
+                Err(_) if left > 0 => *tally.points.entry(point).or_default() += 1,
+                Err(error) => return Err(format!("after {what}: {error}")),
+            }
+            self.calm_down();
+        }
+        // A trap of the start that did not spring.
+        self.calm_down();
+        Ok(())
+    }
+
+    fn lose_power(&mut self, tally: &mut Tally) -> Result<(), String> {
+        // All of it, or torn.
+        let keep = [0.0, 0.0, 0.2, 0.5, 0.9][fastrand::usize(..5)];
+        let disk = self.disk.as_mut().expect("a life with this nemesis has a disk");
+        let lost = tokio::task::block_in_place(|| disk.lose_power(keep));
+        tally.power_losses += 1;
+        tally.torn += u64::from(keep > 0.0);
+        tally.sectors_lost += lost.map_err(|error| format!("the disk does not come back: {error}"))?;
+        Ok(())
+    }
+
+    /// How the process ended, once it has.
+    async fn ended(&mut self, patience: Duration) -> Option<ExitStatus> {
+        let begun = Instant::now();
+        loop {
+            let ended = self.server.ended();
+            if ended.is_some() || begun.elapsed() > patience {
+                if ended.is_some() && !self.server.is_sound() {
+                    self.wrong.push(format!("a part of the service died:\n{}", self.server.log()));
+                }
+                return ended;
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    fn calm_down(&self) {
+        self.receiver.disarm();
+        self.workload.disarm();
+        if let Some(disk) = &self.disk {
+            disk.disarm();
+        }
+    }
+
+    /// Lets everything settle, and audits all that was seen.
+    pub(crate) async fn end(self, tally: &mut Tally) -> Result<(), String> {
+        self.calm_down();
+        self.receiver.set_mood(Mood::Calm);
+        let (requests, unknown) = self.workload.counts();
+        self.workload.stop().await;
+        let mut rest = rest(&self.history, &self.server.client()).await;
+        if let Ok(rest) = &mut rest {
+            rest.clock_jumped = self.clock.is_some();
+        }
+        let log = self.server.log();
+        let calls = self.receiver.calls();
+        let (operations, walks, crashes, oddities) = {
+            let mut noted = self.history.noted();
+            let noted = std::mem::take(&mut *noted);
+            (noted.operations, noted.walks, noted.crashes, noted.oddities)
+        };
+        let evidence = Evidence {
+            operations,
+            walks,
+            crashes,
+            calls,
+            rest: rest.map_err(|error| format!("{error}\n{log}"))?,
+        };
+        if let Some(disk) = &self.disk {
+            let Counts { writes, syncs, refused } = disk.counts();
+            tally.writes += writes;
+            tally.syncs += syncs;
+            tally.refused += refused;
+        }
+        tally.requests += requests;
+        tally.unknown += unknown;
+        tally.calls += evidence.calls.len() as u64;
+        let begun = Instant::now();
+        let findings = tokio::task::block_in_place(|| checker::check(&evidence));
+        tally.checking += begun.elapsed();
+        tally.ids += findings.ids;
+        tally.judged += findings.judged;
+        tally.unjudged += findings.unjudged;
+        tally.entries_due += findings.entries_due;
+        tally.lives += 1;
+        let mut wrong = self.wrong;
+        wrong.extend(oddities);
+        wrong.extend(findings.violations);
+        tally.violations += wrong.len();
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        wrong.truncate(5);
+        let crashes: Vec<_> = evidence.crashes.iter().map(|crash| format!("{crash:?}")).collect();
+        Err(format!("{}\ncrashes:\n{}\nlog:\n{log}", wrong.join("\n"), crashes.join("\n")))
+    }
+}
+
+fn signal(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        // An error means that it has ended already.
+        let _ = kill_process(pid, signal);
+    }
+}
+
+/// Waits until nothing is under way, and reads everything.
+async fn rest(history: &History, client: &Client) -> Result<Rest, String> {
+    let begun = Instant::now();
+    let stats = loop {
+        let stats = get(client, "/stats").await?;
+        if stats["tasks"]["working"] == 0 && stats["notices"]["due"] == 0 {
+            break stats;
+        }
+        if begun.elapsed() > PATIENCE {
+            let working = get(client, "/tasks?state=working").await?;
+            return Err(format!("it does not come to rest: {stats}, {working}"));
+        }
+        sleep(Duration::from_millis(10)).await;
+    };
+    let ids: BTreeSet<Id> =
+        history.noted().operations.iter().map(|operation| Arc::clone(&operation.id)).collect();
+    let mut records = BTreeMap::new();
+    for id in ids {
+        loop {
+            workload::ask(history, client, Ask::Read, &id, PATIENCE).await.ok_or("no answer at rest")?;
+            let answer = history.noted().operations.last().map(|operation| operation.answer.clone());
+            let record = match answer {
+                Some(Answer::Seen { seen, .. }) => Some(seen),
+                Some(Answer::Absent { .. }) => None,
+                other => return Err(format!("{id}: {other:?} at rest")),
+            };
+            let is_moving = record.as_ref().is_some_and(|seen| seen.phase.is_some());
+            if !is_moving || begun.elapsed() > PATIENCE {
+                records.insert(id.to_string(), record);
+                break;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+    // Revokes may have ended meanwhile.
+    let counts = get(client, "/stats").await?;
+    let counts =
+        ["working", "success", "failed"].map(|name| counts["tasks"][name].as_u64().unwrap_or(u64::MAX));
+    let accept = [("accept", "application/x-ndjson")];
+    let list = client.try_send(hyper::Method::GET, "/tasks", &accept, "").await?;
+    let lines =
+        list.text().lines().map(|line| serde_json::from_str(line).ok().and_then(|line| Listed::parse(&line)));
+    let listed = lines.collect::<Option<Vec<_>>>().ok_or_else(|| format!("a broken list, {stats}"))?;
+    Ok(Rest { records, listed, counts, clock_jumped: false })
+}
+
+async fn get(client: &Client, path: &str) -> Result<Value, String> {
+    let answer = client.try_send(hyper::Method::GET, path, &[], "").await?;
+    serde_json::from_slice(&answer.body).map_err(|error| format!("{path}: {error}"))
+}
+
+fn config(receiver: &Receiver, disk: Option<&Disk>) -> String {
+    let path = disk.map_or_else(|| "data".to_owned(), |disk| disk.path().join("data").display().to_string());
+    let mut config = format!("[server]\ngrace = \"1s\"\n[store]\npath = {path:?}\nhot_tasks = 60\n");
+    for name in workload::HANDLERS {
+        let url = receiver.url("");
+        let on_crash = if name == "plain" { "retry" } else { "fail" };
+        config += &format!(
+            "[handlers.{name}]\ntype = \"webhook\"\nurl = \"{url}/run/{{id}}\"\ntimeout = \"400ms\"\n\
+             concurrency = 12\non_crash = \"{on_crash}\"\n\
+             retry = {{ attempts = {ATTEMPTS}, initial = \"5ms\", max_interval = \"30ms\" }}\n"
+        );
+        if name != "plain" {
+            config += &format!("[handlers.{name}.revoke]\nurl = \"{url}/revoke/{{id}}\"\n");
+        }
+        if name == "told" {
+            for event in ["on_success", "on_failure"] {
+                config += &format!("[handlers.{name}.{event}]\nurl = \"{url}/notice/{{id}}\"\n");
+            }
+        }
+    }
+    config
+}
