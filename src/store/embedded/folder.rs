@@ -12,7 +12,8 @@ use super::archive::{Archive, ArchiveError, ArchiveReader};
 use super::ids::Ids;
 use super::index;
 use super::journal::Journal;
-use super::{FORMAT, OpenError};
+use super::writer::health_after;
+use super::{FORMAT, Health, OpenError};
 
 /// "task", in SQLite's `application_id`: the file says whose it is.
 const APPLICATION_ID: i64 = 0x7461_736b;
@@ -132,6 +133,7 @@ impl Folder {
             let source = io::Error::new(io::ErrorKind::PermissionDenied, format!("{name} is read-only"));
             return Err(OpenError::NotUsable { path: self.path.clone(), source });
         }
+        write_anew(&connection, &path).map_err(failed)?;
         if found == 0 {
             let setup = format!(
                 "BEGIN IMMEDIATE; {schema} PRAGMA application_id = {APPLICATION_ID}; \
@@ -142,6 +144,23 @@ impl Folder {
                 .map_err(|source| OpenError::NotUsable { path: self.path.clone(), source })?;
         }
         Ok(connection)
+    }
+}
+
+/// Copies the write-ahead log that a process left into its file, and syncs it, before anything is built on it.
+///
+/// It may be in the kernel's memory alone: after a failed fsync the kernel takes the pages for written, and shows them to
+/// every process until the power goes. Here they are written once more.
+fn write_anew(connection: &Connection, path: &Path) -> rusqlite::Result<()> {
+    let copied = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+    match copied {
+        Err(error) if matches!(health_after(&error), Health::Dead(_)) => Err(error),
+        // There is no room for it now; it is done when the log is copied next time.
+        Err(error) => {
+            tracing::warn!(%error, file = %path.display(), "what the last process left cannot be written once more");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
     }
 }
 
