@@ -320,7 +320,7 @@ fn lists_are_complete(
             let after = [Name::Success, Name::Failed].map(|name| (id, entry.run, name));
             let later = [Name::Working, Name::Success, Name::Failed].map(|name| (id, entry.run + 1, name));
             let moved_on = after.iter().filter(|_| entry.name == Name::Working).chain(&later);
-            let is_stale = moved_on.flat_map(|key| stays.get(key)).any(|stay| stay.known < walk.began);
+            let is_stale = moved_on.filter_map(|key| stays.get(key)).any(|stay| stay.known < walk.began);
             if is_stale {
                 wrong.push(format!("{id}: listed in a state that it was known to have left: {entry:?}"));
             }
@@ -415,7 +415,8 @@ fn story(operations: &[&Operation], calls: &[&Call], crashes: &[Crash]) -> Strin
         (crash.began, format!("{}..{} crash: {}", in_ms(crash.began), in_ms(crash.ended), crash.what))
     }));
     lines.sort();
-    lines.into_iter().map(|(_, line)| format!("    {line}\n")).collect()
+    let lines: Vec<_> = lines.into_iter().map(|(_, line)| format!("    {line}")).collect();
+    lines.join("\n")
 }
 
 /// An id of the workload.

@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use self::files::{Files, Folder, Node, ROOT, SECTOR};
 
 /// How long the kernel may remember names and sizes: it is told of every change, because it makes all of them.
-const TTL: Duration = Duration::from_secs(60);
+const TTL: Duration = Duration::from_mins(1);
 const BLOCK: u32 = 4096;
 
 /// A mounted disk. Dropping it unmounts it.
@@ -42,8 +42,8 @@ struct Inner {
     trap: Option<Trap>,
     is_full: bool,
     is_read_only: bool,
-    /// So many syncs succeed; the next one fails, and with it what it should have made last.
-    failing_sync: Option<u32>,
+    /// Of files whose names begin so, so many syncs succeed; the next one fails, and with it what it should have made last.
+    failing_sync: Option<(&'static str, u32)>,
     counts: Counts,
 }
 
@@ -123,8 +123,8 @@ impl Disk {
         self.shared.inner().is_read_only = is_read_only;
     }
 
-    pub(crate) fn fail_sync(&self, after: u32) {
-        self.shared.inner().failing_sync = Some(after);
+    pub(crate) fn fail_sync(&self, file: &'static str, after: u32) {
+        self.shared.inner().failing_sync = Some((file, after));
     }
 
     /// Writes and syncs so far.
@@ -137,7 +137,11 @@ impl Disk {
     pub(crate) fn lose_power(&mut self, keep: f64) -> io::Result<u64> {
         // The kernel's cache goes with the mount.
         if let Some(session) = self.session.take() {
-            session.umount_and_join()?;
+            match session.umount_and_join() {
+                // What its thread was told when the mount went away in the middle of a read.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                joined => joined?,
+            }
         }
         let lost = self.shared.inner().files.lose_power(keep);
         self.session = Some(mount(&self.shared, self.folder.path())?);
@@ -239,15 +243,17 @@ impl Inner {
     }
 
     fn sync(&mut self, request: &Request, node: u64) -> Result<(), Errno> {
-        if let Some(after) = &mut self.failing_sync {
-            if *after == 0 {
+        let name = self.name(node);
+        match &mut self.failing_sync {
+            Some((file, 0)) if name.starts_with(*file) => {
                 self.failing_sync = None;
                 if let Some(file) = self.files.file(node) {
                     file.fail_sync();
                 }
                 return Err(self.refuse(Errno::EIO));
             }
-            *after -= 1;
+            Some((file, after)) if name.starts_with(*file) => *after -= 1,
+            _ => {}
         }
         if self.is_ended(request, Act::Sync, When::Before, node) {
             return Err(Errno::EIO);

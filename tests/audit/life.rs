@@ -1,7 +1,7 @@
 //! The life of one data folder: rounds of load with a nemesis each, then rest, then the audit of all of it.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::tally::Tally;
 use crate::workload::{self, Workload};
 
 /// For what has to happen; reached only where it does not.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How long a point is waited for: some are rare.
 const POINT_MAX: Duration = Duration::from_secs(3);
 const LOAD_MS: std::ops::Range<u64> = 60..500;
@@ -95,7 +95,7 @@ impl Life {
             }
         }
         match deadly {
-            Some(nemesis) => self.kill(nemesis, point, began, tally).await,
+            Some(deadly) => self.kill(deadly, point, began, tally).await,
             None => match self.server.ended() {
                 Some(status) => Err(format!("the service ended by itself: {status}\n{}", self.server.log())),
                 None => Ok(()),
@@ -213,7 +213,8 @@ impl Life {
         let is_at_start = point == Some(Point::AtStart);
         let ended = match nemesis {
             Nemesis::Sync => {
-                self.disk().fail_sync(fastrand::u32(..20));
+                let (file, after) = [("journal", 20), ("archive", 3), ("", 20)][fastrand::usize(..3)];
+                self.disk().fail_sync(file, fastrand::u32(..after));
                 self.ended(PATIENCE).await
             }
             _ if point.is_some() && !is_at_start => self.ended(POINT_MAX).await,
@@ -242,7 +243,7 @@ impl Life {
         }
         self.workload.point_to(None);
         self.calm_down();
-        let loses_power = nemesis == Nemesis::Power || nemesis == Nemesis::Sync && fastrand::bool();
+        let loses_power = nemesis == Nemesis::Power || nemesis == Nemesis::Sync && fastrand::u32(..4) == 0;
         let what = format!("{nemesis:?} {point:?}, power lost: {loses_power}");
         let mut watched = if is_at_start { fastrand::u32(..3) } else { 0 };
         loop {
@@ -424,17 +425,18 @@ fn config(receiver: &Receiver, disk: Option<&Disk>) -> String {
     for name in workload::HANDLERS {
         let url = receiver.url("");
         let on_crash = if name == "plain" { "retry" } else { "fail" };
-        config += &format!(
+        let _ = write!(
+            config,
             "[handlers.{name}]\ntype = \"webhook\"\nurl = \"{url}/run/{{id}}\"\ntimeout = \"400ms\"\n\
              concurrency = 12\non_crash = \"{on_crash}\"\n\
              retry = {{ attempts = {ATTEMPTS}, initial = \"5ms\", max_interval = \"30ms\" }}\n"
         );
         if name != "plain" {
-            config += &format!("[handlers.{name}.revoke]\nurl = \"{url}/revoke/{{id}}\"\n");
+            let _ = write!(config, "[handlers.{name}.revoke]\nurl = \"{url}/revoke/{{id}}\"\n");
         }
         if name == "told" {
             for event in ["on_success", "on_failure"] {
-                config += &format!("[handlers.{name}.{event}]\nurl = \"{url}/notice/{{id}}\"\n");
+                let _ = write!(config, "[handlers.{name}.{event}]\nurl = \"{url}/notice/{{id}}\"\n");
             }
         }
     }

@@ -183,6 +183,6 @@ impl FewDescriptors {
 impl Drop for FewDescriptors {
     fn drop(&mut self) {
         // An error means that the process has ended.
-        let _ = prlimit(Some(self.process), Resource::Nofile, self.before.clone());
+        let _ = prlimit(Some(self.process), Resource::Nofile, self.before);
     }
 }

@@ -16,7 +16,7 @@ use crate::history::{History, Id, Time};
 
 /// Longer than the timeout of every handler.
 const HANGING: Duration = Duration::from_secs(3);
-const FLOOD: [u8; 64 << 10] = [b'x'; 64 << 10];
+static FLOOD: [u8; 64 << 10] = [b'x'; 64 << 10];
 
 #[derive(Debug)]
 pub(crate) struct Receiver {

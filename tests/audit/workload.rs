@@ -34,6 +34,8 @@ pub(crate) struct Workload {
     clients: JoinSet<()>,
 }
 
+type Deed = Box<dyn FnOnce() + Send>;
+
 struct Shared {
     history: Arc<History>,
     service: watch::Sender<Option<String>>,
@@ -41,7 +43,7 @@ struct Shared {
     is_over: AtomicBool,
     /// Answers to writes so far.
     acknowledged: AtomicU64,
-    trap: Mutex<Option<(u64, Box<dyn FnOnce() + Send>)>>,
+    trap: Mutex<Option<(u64, Deed)>>,
     requests: AtomicU64,
     unknown: AtomicU64,
 }
