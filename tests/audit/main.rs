@@ -10,6 +10,7 @@
 //! ```
 
 #![expect(
+    clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
@@ -33,6 +34,7 @@ mod workload;
 mod support {
     pub(crate) mod client;
     pub(crate) mod server;
+    pub(crate) mod told;
 }
 
 use std::collections::BTreeSet;

@@ -9,10 +9,10 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use super::archive::{Archive, ArchiveError, ArchiveReader};
+use super::health::health_after;
 use super::ids::Ids;
 use super::index;
 use super::journal::Journal;
-use super::writer::health_after;
 use super::{FORMAT, Health, OpenError};
 
 /// "task", in SQLite's `application_id`: the file says whose it is.
