@@ -27,6 +27,8 @@ use crate::workload::{self, Workload};
 const PATIENCE: Duration = Duration::from_mins(1);
 /// How long a point is waited for: some are rare.
 const POINT_MAX: Duration = Duration::from_secs(3);
+/// Launches that are refused before it has to be seen that it is not ready.
+const REFUSED_MAX: usize = 10;
 const LOAD_MS: std::ops::Range<u64> = 60..500;
 const SIGKILL: i32 = 9;
 /// What a service ends with that cannot trust its disk any more.
@@ -160,29 +162,29 @@ impl Life {
         set(self.disk(), true);
         let client = self.server.client();
         let begun = Instant::now();
-        let mut refused = None;
-        while refused.is_none() && begun.elapsed() < POINT_MAX && self.server.ended().is_none() {
+        let (mut refused, mut is_unready) = (0, false);
+        // A small write may fit into room that a file has already; then it is ready again, and rightly.
+        while !is_unready && begun.elapsed() < POINT_MAX && self.server.ended().is_none() {
             self.probes += 1;
             let id = checker::id(PROBES + self.probes);
             let answer = workload::ask(&self.history, &client, Ask::Launch, &id, workload::PATIENCE).await;
-            refused = answer.filter(|answer| answer.status == 503).map(|answer| (id, answer));
-        }
-        // With room left in a file that is written over, nothing has to be refused.
-        if let Some((id, answer)) = refused {
-            *tally.refusing.entry(nemesis).or_default() += 1;
+            let Some(answer) = answer.filter(|answer| answer.status == 503) else { continue };
+            refused += 1;
             let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-            let is_problem = answer.header("content-type") == Some("application/problem+json")
-                && body["type"] == "/problems/store-unavailable";
-            let ready =
-                client.try_send(hyper::Method::GET, "/readyz", &[], "").await.map(|answer| answer.status);
-            let read = workload::ask(&self.history, &client, Ask::Read, &id, workload::PATIENCE).await;
-            let read = read.map(|answer| answer.status.as_u16());
-            let is_alive = self.server.ended().is_none();
-            if is_alive
-                && (!is_problem || ready.as_ref().is_ok_and(|status| *status != 503) || read == Some(503))
-            {
-                self.wrong.push(format!("{nemesis:?}: launch {body}, readyz {ready:?}, status {read:?}"));
+            let is_problem = answer.header("content-type") == Some("application/problem+json");
+            if !is_problem || body["type"] != "/problems/store-unavailable" {
+                self.wrong.push(format!("{nemesis:?}: a launch was refused with {body}"));
             }
+            let ready = client.try_send(hyper::Method::GET, "/readyz", &[], "").await;
+            is_unready = ready.is_ok_and(|answer| answer.status == 503);
+            let read = workload::ask(&self.history, &client, Ask::Read, &id, workload::PATIENCE).await;
+            if read.is_some_and(|answer| answer.status == 503) {
+                self.wrong.push(format!("{nemesis:?}: a status is not answered"));
+            }
+        }
+        *tally.refusing.entry(nemesis).or_default() += usize::from(refused > 0);
+        if refused > REFUSED_MAX && !is_unready && self.server.ended().is_none() {
+            self.wrong.push(format!("{nemesis:?}: {refused} launches refused, and it says that it is ready"));
         }
         sleep(Duration::from_millis(fastrand::u64(50..400))).await;
         set(self.disk(), false);
