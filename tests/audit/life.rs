@@ -389,7 +389,12 @@ async fn rest(history: &History, client: &Client) -> Result<Rest, String> {
     let mut records = BTreeMap::new();
     for id in ids {
         loop {
-            workload::ask(history, client, Ask::Read, &id, PATIENCE).await.ok_or("no answer at rest")?;
+            // One that was kept for long may have been closed by the service; the next one is new.
+            let answered = workload::ask(history, client, Ask::Read, &id, PATIENCE).await;
+            if answered.is_none() && begun.elapsed() <= PATIENCE {
+                continue;
+            }
+            answered.ok_or("no answer at rest")?;
             let answer = history.noted().operations.last().map(|operation| operation.answer.clone());
             let record = match answer {
                 Some(Answer::Seen { seen, .. }) => Some(seen),
