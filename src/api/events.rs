@@ -93,9 +93,8 @@ impl Wanted {
 
 /// Where to read on. A browser that connects again asks with the same parameters, so its header is the newer one.
 fn after(params: &Params<'_>, headers: &HeaderMap) -> Result<Option<u64>, Problem> {
-    let Some(value) = headers.get("last-event-id") else {
-        return params.parsed("after", "the id of an event, a number");
-    };
+    let after = params.parsed("after", "the id of an event, a number")?;
+    let Some(value) = headers.get("last-event-id") else { return Ok(after) };
     match value.to_str().ok().and_then(|text| text.trim().parse().ok()) {
         Some(seq) => Ok(Some(seq)),
         None => Err(Problem::invalid_parameter(
