@@ -14,6 +14,7 @@ use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
@@ -176,8 +177,10 @@ impl Reading {
     }
 }
 
-#[derive(Serialize)]
-struct GapView {
+/// The changes that are not kept any more: those behind `from`, up to `to`.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Gap")]
+pub(super) struct GapView {
     from: u64,
     to: u64,
 }
