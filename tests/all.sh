@@ -41,15 +41,16 @@ cargo clippy --locked --all-targets -- -D warnings
 step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 
-step "a published verifier of webhook signatures and a published validator of OpenAPI, in Python"
-if ! target/verifier/bin/python -c 'import standardwebhooks, openapi_spec_validator' 2>/dev/null; then
+step "a published verifier of webhook signatures, a published validator of OpenAPI and a fuzzer of it, in Python"
+if ! target/verifier/bin/python -c 'import standardwebhooks, openapi_spec_validator, schemathesis' 2>/dev/null; then
     rm -rf target/verifier
     if ! python3 -m venv target/verifier; then
         [ "$(id -u)" = 0 ] || { echo "python3 with venv is missing (Debian: python3-venv)" >&2; exit 1; }
         apt-get update -q && apt-get install -qy --no-install-recommends python3-venv
         rm -rf target/verifier && python3 -m venv target/verifier
     fi
-    target/verifier/bin/python -m pip install -q --disable-pip-version-check 'standardwebhooks==1.*' 'openapi-spec-validator>=0.7,<1'
+    target/verifier/bin/python -m pip install -q --disable-pip-version-check \
+        'standardwebhooks==1.*' 'openapi-spec-validator>=0.7,<1' 'schemathesis==4.32.*'
 fi
 
 step "alerts"

@@ -24,14 +24,14 @@ use crate::task::{ErrorKind, HandlerName, Reach};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(rename = "BulkRequest")]
+#[schemars(rename = "BulkRequest", transform = shapes::bulk_request)]
 pub(super) struct Wanted {
     #[schemars(schema_with = "shapes::bulk_action")]
     action: BulkAction,
-    #[schemars(schema_with = "shapes::bulk_filter")]
     filter: Option<Map<String, Value>>,
     #[serde(default)]
     dry_run: bool,
+    #[schemars(range(min = 1))]
     max: Option<u64>,
 }
 

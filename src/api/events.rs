@@ -14,6 +14,7 @@ use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
@@ -93,9 +94,8 @@ impl Wanted {
 
 /// Where to read on. A browser that connects again asks with the same parameters, so its header is the newer one.
 fn after(params: &Params<'_>, headers: &HeaderMap) -> Result<Option<u64>, Problem> {
-    let Some(value) = headers.get("last-event-id") else {
-        return params.parsed("after", "the id of an event, a number");
-    };
+    let after = params.parsed("after", "the id of an event, a number")?;
+    let Some(value) = headers.get("last-event-id") else { return Ok(after) };
     match value.to_str().ok().and_then(|text| text.trim().parse().ok()) {
         Some(seq) => Ok(Some(seq)),
         None => Err(Problem::invalid_parameter(
@@ -177,8 +177,10 @@ impl Reading {
     }
 }
 
-#[derive(Serialize)]
-struct GapView {
+/// The changes that are not kept any more: those behind `from`, up to `to`.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Gap")]
+pub(super) struct GapView {
     from: u64,
     to: u64,
 }

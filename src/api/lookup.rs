@@ -13,13 +13,14 @@ use super::Api;
 use super::action::AbsentView;
 use super::body;
 use super::caller::Caller;
+use super::openapi::shapes;
 use super::params::Params;
 use super::problem::Problem;
 use super::view::{self, StatusView};
 use crate::task::TaskId;
 
 /// The most ids in one request.
-const IDS_MAX: usize = 1_000;
+pub(super) const IDS_MAX: usize = 1_000;
 /// How many of them are read at once, where they are not in memory.
 const READ_AT_ONCE: usize = 64;
 
@@ -27,6 +28,7 @@ const READ_AT_ONCE: usize = 64;
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "LookupRequest")]
 pub(super) struct Wanted {
+    #[schemars(schema_with = "shapes::looked_up")]
     ids: Vec<String>,
 }
 

@@ -22,16 +22,23 @@ impl<'a> Params<'a> {
         Self::of(form_urlencoded::parse(query.unwrap_or_default().as_bytes()).collect(), known)
     }
 
-    /// From the members of a JSON object, as if they were in a query; a list gives a parameter several times, a
-    /// null not at all.
+    /// From the members of a JSON object, as if they were in a query; a list gives a state several times, a null gives
+    /// nothing. Fails on what is no text where one belongs.
     pub(super) fn of_json(object: &'a Map<String, Value>, known: &[&str]) -> Result<Self, Problem> {
         let mut pairs = Vec::new();
         for (name, value) in object {
-            let values = value.as_array().map_or(slice::from_ref(value), Vec::as_slice);
+            let values = match value {
+                Value::Null => continue,
+                Value::Array(values) if name == "state" => values.as_slice(),
+                value => slice::from_ref(value),
+            };
             for value in values {
                 let text = match value {
-                    Value::Null => continue,
                     Value::String(text) => Cow::Borrowed(text.as_str()),
+                    // Its JSON might be a name.
+                    other if name == "handler" || name == "prefix" => {
+                        return Err(Problem::invalid_parameter(format!("{name}={other} is not a text.")));
+                    }
                     other => Cow::Owned(other.to_string()),
                 };
                 pairs.push((Cow::Borrowed(name.as_str()), text));

@@ -313,9 +313,11 @@ async fn filters_narrow_what_is_told() {
         let detail = client.get(&format!("/events?{query}")).await.problem(400, "invalid-parameter");
         assert!(detail.contains(what), "{detail}");
     }
-    let headers = [("last-event-id", "yesterday")];
-    let answer = client.send(hyper::Method::GET, "/events", &headers, "").await;
-    answer.problem(400, "invalid-parameter");
+    for (path, place) in [("/events", "yesterday"), ("/events?after=x", "1")] {
+        let headers = [("last-event-id", place)];
+        let answer = client.send(hyper::Method::GET, path, &headers, "").await;
+        answer.problem(400, "invalid-parameter");
+    }
 }
 
 #[tokio::test]

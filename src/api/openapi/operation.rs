@@ -72,8 +72,10 @@ type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
 enum Shape {
     Json(SchemaOf),
-    /// Text that has JSON of this shape in it, under this name in the schema: a line each, or the data of an event.
-    With(&'static str, SchemaOf),
+    /// JSON of this shape a line.
+    Lines(SchemaOf),
+    /// Server-sent events with JSON of this shape as their data; the schema is that of one event.
+    Events(SchemaOf),
     Text,
     /// Whatever it is.
     Bytes,
@@ -87,13 +89,13 @@ pub(super) fn json<T: JsonSchema>(example: &'static str) -> Content {
 
 /// JSON of a type of the code, one a line.
 pub(super) fn lines<T: JsonSchema>(example: &'static str) -> Content {
-    let shape = Shape::With("x-line", SchemaGenerator::subschema_for::<T>);
+    let shape = Shape::Lines(SchemaGenerator::subschema_for::<T>);
     Content { media: "application/x-ndjson", shape, example }
 }
 
 /// Events with JSON of a type of the code.
 pub(super) fn events<T: JsonSchema>(example: &'static str) -> Content {
-    let shape = Shape::With("x-event-data", SchemaGenerator::subschema_for::<T>);
+    let shape = Shape::Events(SchemaGenerator::subschema_for::<T>);
     Content { media: "text/event-stream", shape, example }
 }
 
@@ -213,7 +215,17 @@ impl Content {
         let text = || Value::from(self.example);
         let (schema, example) = match self.shape {
             Shape::Json(of) => (of(generator).to_value(), parsed(self.example)),
-            Shape::With(name, of) => (json!({ "type": "string", name: of(generator) }), text()),
+            Shape::Lines(of) => (json!({ "type": "string", "x-line": of(generator) }), text()),
+            Shape::Events(of) => {
+                let data = json!({
+                    "type": "string",
+                    "contentMediaType": "application/json",
+                    "contentSchema": of(generator),
+                });
+                let word = json!({ "type": "string" });
+                let event = json!({ "id": word, "event": word, "data": data });
+                (json!({ "type": "object", "properties": event }), text())
+            }
             Shape::Text => (json!({ "type": "string" }), text()),
             Shape::Bytes => (json!({}), text()),
         };

@@ -145,7 +145,8 @@ impl Html {
         for (media, one) in members(content) {
             self.add(format_args!("<p><code>{}</code>", escaped(media)));
             let schema = &one["schema"];
-            for reference in [schema, &schema["x-line"], &schema["x-event-data"]] {
+            let of_events = schema.pointer("/properties/data/contentSchema").unwrap_or(&Value::Null);
+            for reference in [schema, &schema["x-line"], of_events] {
                 if let Some(name) = reference["$ref"].as_str().and_then(|path| path.rsplit('/').next()) {
                     self.add(format_args!(" <a href=\"#type-{name}\">{name}</a>"));
                 }

@@ -36,7 +36,7 @@ pub(super) const OP: Parameter = Parameter {
     name: "op",
     place: Place::Path,
     about: "The number of the bulk operation.",
-    schema: r#"{"type":"integer","minimum":1}"#,
+    schema: r#"{"type":"integer","minimum":1,"maximum":18446744073709551615}"#,
     example: "7",
 };
 pub(super) const NAME: Parameter = Parameter {
@@ -57,7 +57,7 @@ pub(super) const OF_HANDLER: Parameter =
 pub(super) const WAIT: Parameter = query(
     "wait",
     "How long to wait at most until the task is not working, in seconds or as `30s`; at most `server.wait_max`.",
-    r#"{"type":["string","integer"]}"#,
+    r#"{"type":"string","pattern":"^[0-9]{1,9}s?$"}"#,
     r#""30s""#,
 );
 pub(super) const PREFER: Parameter = header(
@@ -81,7 +81,7 @@ pub(super) const IDEMPOTENCY_KEY: Parameter = header(
 pub(super) const IF_MATCH: Parameter = header(
     "If-Match",
     "Launches only a record with one of these `ETag`s; `*` only one that is known.",
-    STRING,
+    r#"{"type":"string","minLength":1,"pattern":"^(\\*|\"[0-9]{1,18}\"(, ?\"[0-9]{1,18}\")*)$"}"#,
     r#""\"3\"""#,
 );
 pub(super) const IF_NONE_MATCH: Parameter = header(
@@ -117,18 +117,23 @@ pub(super) const EVENT_ID: Parameter = query(
 pub(super) const AFTER: Parameter = query(
     "after",
     "Goes on behind the event with this id; `Last-Event-ID` wins over it.",
-    r#"{"type":"integer","minimum":0}"#,
+    r#"{"type":"integer","minimum":0,"maximum":18446744073709551615}"#,
     "41",
 );
 pub(super) const LAST_EVENT_ID: Parameter = header(
     "Last-Event-ID",
     "Goes on behind this event, as browsers ask by themselves.",
-    r#"{"type":"integer","minimum":0}"#,
+    r#"{"type":"integer","minimum":0,"maximum":18446744073709551615}"#,
     "41",
 );
-pub(super) const PREFIX: Parameter = query("prefix", "Only ids that begin so.", STRING, r#""order-""#);
-pub(super) const ERROR_KIND: Parameter =
-    query("error_kind", "Only failures of this kind.", STRING, r#""refused""#);
+pub(super) const PREFIX: Parameter =
+    query("prefix", "Only ids that begin so.", r##"{"$ref":"#/components/schemas/Prefix"}"##, r#""order-""#);
+pub(super) const ERROR_KIND: Parameter = query(
+    "error_kind",
+    "Only failures of this kind.",
+    r##"{"$ref":"#/components/schemas/ErrorKind"}"##,
+    r#""refused""#,
+);
 pub(super) const IN_DOUBT: Parameter = query(
     "in_doubt",
     "Only failures that may, or may not, have had an effect.",
@@ -147,12 +152,16 @@ pub(super) const ORDER: Parameter = query(
 );
 pub(super) const LIMIT: Parameter = query(
     "limit",
-    "The most tasks: at most 1000 on a page (100 where it is left out), any number in a stream.",
-    r#"{"type":"integer","minimum":1}"#,
+    "The most tasks on a page; 100 where it is left out. A stream takes any number, and has no limit of its own.",
+    r#"{"type":"integer","minimum":1,"maximum":1000}"#,
     "100",
 );
-pub(super) const CURSOR: Parameter =
-    query("cursor", "Where to go on: the `next` of the page before, in the same order.", STRING, r#""a2f""#);
+pub(super) const CURSOR: Parameter = query(
+    "cursor",
+    "Where to go on: the `next` of the page before, in the same order.",
+    r#"{"type":"string","pattern":"^[ad][0-9a-f]{1,15}$"}"#,
+    r#""a2f""#,
+);
 
 const fn of_answer(name: &'static str, about: &'static str, example: &'static str) -> Header {
     Header { name, about, example }

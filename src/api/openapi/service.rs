@@ -1,10 +1,13 @@
 //! The operations on what is more than one task: bulk operations, events, handlers, the service itself.
 
+use schemars::JsonSchema;
+
 use super::operation::{Operation, events as event_stream, json, text};
 use super::parameters as p;
 use crate::api::action::PausedView;
 use crate::api::admin::Reloaded;
 use crate::api::bulk::{BulkView, ListView, MatchedView, Wanted};
+use crate::api::events::GapView;
 use crate::api::problem::ProblemType::{
     self, BodyTimeout, BodyTooLarge, Draining, InvalidBody, InvalidConfig, MissingFilter, NotAcceptable,
     NotReady, NotRunning, OutOfReach, StoreUnavailable, TooManyBodies, TooManyOperations, UnknownHandler,
@@ -102,11 +105,20 @@ pub(in crate::api) fn events() -> Operation {
         200,
         "A stream without an end. The event is the state; `gap` says with `from` and `to` what is not kept any more.",
         &[p::NO_STORE, p::NO_BUFFER],
-        [event_stream::<EventView<'_>>(
+        [event_stream::<EventData<'_>>(
             ": events\nid: 41\n\nid: 43\nevent: success\ndata: {\"id\":\"order-42\",\"state\":\"success\",\"handler\":\"charge\",\"run\":1,\"revision\":2,\"since\":\"2026-01-31T09:00:00.004000Z\"}\n\n",
         )],
     )
     .problems(&[OutOfReach])
+}
+
+/// What an event says.
+#[derive(JsonSchema)]
+#[schemars(untagged, rename = "EventData")]
+#[expect(dead_code, reason = "it tells a shape, and is never made")]
+enum EventData<'a> {
+    Change(EventView<'a>),
+    Gap(GapView),
 }
 
 pub(in crate::api) fn stats() -> Operation {

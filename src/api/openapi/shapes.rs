@@ -1,24 +1,33 @@
 //! The words and shapes that the types of the answers do not tell by themselves.
 
 use schemars::{Schema, SchemaGenerator, json_schema};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::api::filter;
+use crate::api::lookup::IDS_MAX;
 use crate::task::{ErrorKind, HANDLER_NAME_BYTES_MAX, TASK_ID_BYTES_MAX};
 
 /// What several operations have, by its name.
-pub(super) fn shared() -> [(String, Value); 2] {
+pub(super) fn shared() -> [(String, Value); 4] {
     // Not `.` and not `..`, without looking ahead, which not every engine can.
     let id = r"^(\.*[A-Za-z0-9_~@=+,:-][A-Za-z0-9_~@=+,:.-]*|\.{3,})$";
     let (id_max, name_max) = (TASK_ID_BYTES_MAX, HANDLER_NAME_BYTES_MAX);
     let id = json!({ "type": "string", "minLength": 1, "maxLength": id_max, "pattern": id });
     let name =
         json!({ "type": "string", "minLength": 1, "maxLength": name_max, "pattern": "^[A-Za-z0-9_-]+$" });
-    [("TaskId".to_owned(), id), ("HandlerName".to_owned(), name)]
+    let prefix = json!({ "type": "string", "maxLength": id_max, "pattern": "^[A-Za-z0-9_~@=+,:.-]*$" });
+    let kinds: Vec<_> = ErrorKind::ALL.iter().map(|kind| kind.as_str()).collect();
+    let kind = json!({ "type": "string", "enum": kinds });
+    [("TaskId", id), ("HandlerName", name), ("Prefix", prefix), ("ErrorKind", kind)]
+        .map(|(name, schema)| (name.to_owned(), schema))
 }
 
 pub(in crate::api) fn task_id(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "$ref": "#/components/schemas/TaskId" })
+}
+
+pub(in crate::api) fn looked_up(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "items": task_id(generator), "maxItems": IDS_MAX })
 }
 
 pub(in crate::api) fn handler_name(_: &mut SchemaGenerator) -> Schema {
@@ -51,8 +60,7 @@ pub(in crate::api) fn outcome(_: &mut SchemaGenerator) -> Schema {
 }
 
 pub(in crate::api) fn error_kind(_: &mut SchemaGenerator) -> Schema {
-    let kinds: Vec<_> = ErrorKind::ALL.iter().map(|kind| kind.as_str()).collect();
-    json_schema!({ "type": "string", "enum": kinds })
+    json_schema!({ "$ref": "#/components/schemas/ErrorKind" })
 }
 
 pub(in crate::api) fn bulk_action(_: &mut SchemaGenerator) -> Schema {
@@ -86,27 +94,46 @@ pub(in crate::api) fn bulk_failures(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// What a bulk operation is for, in a request.
-pub(in crate::api) fn bulk_filter(generator: &mut SchemaGenerator) -> Schema {
-    let time = json_schema!({ "type": "string", "format": "date-time" });
-    let properties: serde_json::Map<_, _> = filter::NAMES
-        .iter()
-        .map(|name| {
-            let schema = match *name {
-                "state" => state(generator),
-                "error_kind" => error_kind(generator),
-                "in_doubt" => json_schema!({ "type": "boolean" }),
-                "since" | "until" => time.clone(),
-                "handler" => handler_name(generator),
-                _ => json_schema!({ "type": "string" }),
-            };
-            ((*name).to_owned(), schema.to_value())
-        })
-        .collect();
-    json_schema!({
+/// A bulk operation as it is asked for: what the filter may have depends on the action.
+pub(in crate::api) fn bulk_request(schema: &mut Schema) {
+    let kinds = [
+        (["retry", "forget"].as_slice(), ["failed", "error"].as_slice()),
+        (&["cancel"], &["working", "running"]),
+        (&["revoke"], &["success", "succeeded", "completed"]),
+    ];
+    let variants = kinds.map(|(actions, states)| {
+        let mut variant = schema.clone();
+        variant.insert("required".to_owned(), json!(["action", "filter"]));
+        if let Some(properties) = variant.get_mut("properties").and_then(Value::as_object_mut) {
+            properties.insert("action".to_owned(), json!({ "type": "string", "enum": actions }));
+            properties.insert("filter".to_owned(), bulk_filter(states));
+        }
+        variant
+    });
+    *schema = json_schema!({ "oneOf": variants });
+}
+
+/// A filter for tasks in the state that has these names. A member that is null counts as none.
+fn bulk_filter(states: &[&str]) -> Value {
+    let state = json!({ "type": "string", "enum": states });
+    let schema_of = |name: &str| match name {
+        "state" => json!({ "anyOf": [state, { "type": "array", "items": state }] }),
+        "handler" => json!({ "$ref": "#/components/schemas/HandlerName" }),
+        "prefix" => json!({ "$ref": "#/components/schemas/Prefix" }),
+        "error_kind" => json!({ "$ref": "#/components/schemas/ErrorKind" }),
+        "in_doubt" => json!({ "enum": [true, false, "true", "false"] }),
+        _ => json!({ "type": "string", "format": "date-time" }),
+    };
+    let is_about_failures = states.contains(&"failed");
+    let names = filter::NAMES.into_iter();
+    let names = names.filter(|name| is_about_failures || !["error_kind", "in_doubt"].contains(name));
+    let properties =
+        names.map(|name| (name.to_owned(), json!({ "anyOf": [schema_of(name), { "type": "null" }] })));
+    json!({
         "type": "object",
-        "properties": properties,
+        "properties": properties.collect::<Map<_, _>>(),
         "additionalProperties": false,
-        "minProperties": 1,
+        // One member has to say something.
+        "not": { "additionalProperties": { "enum": [null, [], ""] } },
     })
 }
