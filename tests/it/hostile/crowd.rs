@@ -1,7 +1,7 @@
 //! Very many clients at once: idle ones, and ones that hang up early.
 
 use std::io::BufRead as _;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use super::{Besieged, SLACK, connected, open_files, rest, said};
 use crate::support::client::Client;
 use crate::support::receiver::{Answer, Behaviour, Gate};
-use crate::support::{until, within};
+use crate::support::within;
 
 const IDLE: usize = 10_000;
 /// What this process has open besides the idle connections.
@@ -147,18 +147,20 @@ async fn files_stay_for_handlers_where_the_system_allows_few() {
     let folder = tempfile::tempdir().unwrap();
     let config = "[handlers.echo]\ntype = \"command\"\ncommand = [\"cat\"]\ndefault = true\n";
     std::fs::write(folder.path().join("config.toml"), config).unwrap();
-    let mut service = Command::new("sh")
-        // The soft limit is lower, and is raised.
-        .args([
-            "-c",
-            "ulimit -Sn 100 && ulimit -Hn 200 && exec \"$0\" --config config.toml --listen 127.0.0.1:0",
-        ])
-        .arg(env!("CARGO_BIN_EXE_task-recorder"))
-        .current_dir(folder.path())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = std::io::BufReader::new(service.stdout.take().unwrap()).lines();
+    let mut service = Ended(
+        Command::new("sh")
+            // The soft limit is lower, and is raised.
+            .args([
+                "-c",
+                "ulimit -Sn 100 && ulimit -Hn 200 && exec \"$0\" --config config.toml --listen 127.0.0.1:0",
+            ])
+            .arg(env!("CARGO_BIN_EXE_task-recorder"))
+            .current_dir(folder.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
+    let mut lines = std::io::BufReader::new(service.0.stdout.take().unwrap()).lines();
     let mut log: Vec<Value> = Vec::new();
     let address = loop {
         let entry: Value = serde_json::from_str(&lines.next().expect("it listens").unwrap()).unwrap();
@@ -171,16 +173,23 @@ async fn files_stay_for_handlers_where_the_system_allows_few() {
         log.iter().find(|entry| entry["connections_max"] == 136).unwrap_or_else(|| panic!("{log:?}"));
     assert_eq!((&warning["level"], &warning["open_files"]), (&"WARN".into(), &200.into()));
 
-    let idle = crowd(&address, 400, true).await;
+    let _idle = crowd(&address, 400, true).await;
     let client = Client::new(format!("http://{address}"));
     for number in 0..20 {
         let answer = client.post(&format!("/tasks/t-{number}?wait=30"), "input").await;
         assert_eq!(answer.json()["state"], "success", "{}", answer.text());
         assert!(said(&address, b"GET /livez HTTP/1.0\r\n\r\n").await.starts_with("HTTP/1.0 200 "));
     }
-    drop(idle);
-    service.kill().unwrap();
-    until("its end", || service.try_wait().unwrap().is_some()).await;
+}
+
+/// A process that ends with the test.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// So many connections. Half of them may ask for something first.

@@ -13,6 +13,8 @@ use crate::support::{batch, within};
 
 /// How many of each kind there are at once.
 const CLIENTS: usize = 300;
+/// How many there are that are sent a lot.
+const READERS: usize = 150;
 /// How often a slow client sends a byte.
 const TRICKLE: Duration = Duration::from_millis(100);
 /// How many tasks are listed to who does not read, and the length of their ids.
@@ -167,7 +169,7 @@ async fn who_does_not_read_is_cut_off() {
     for _ in 0..2 {
         besieged.before = Footprint::of(&client).await;
         let mut clients = JoinSet::new();
-        for number in 0..CLIENTS {
+        for number in 0..READERS {
             let address = besieged.address();
             let request = match number % 6 {
                 0 => list("application/x-ndjson"),
