@@ -9,9 +9,9 @@
 //! with the same hash, so who finds one looks at the row. All of it can be made anew from the archive.
 
 mod filter;
+mod recent;
 mod run;
 
-use std::collections::BTreeSet;
 use std::hash::Hasher as _;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use siphasher::sip::SipHasher13;
 
+use self::recent::Recent;
 pub(super) use self::run::Run;
 use crate::task::TaskId;
 
@@ -47,7 +48,7 @@ pub(super) struct Ids {
 
 #[derive(Debug, Default)]
 struct Contents {
-    recent: BTreeSet<Entry>,
+    recent: Recent,
     /// Oldest first.
     runs: Vec<Arc<Run>>,
 }
@@ -80,7 +81,7 @@ impl Ids {
     pub(super) fn may_hold(&self, id: &TaskId) -> bool {
         let hash = self.hash(id);
         let contents = self.read();
-        contents.recent_places(hash).next().is_some() || contents.runs_that_may_hold(hash).next().is_some()
+        contents.recent.places(hash).next().is_some() || contents.runs_that_may_hold(hash).next().is_some()
     }
 
     /// Where the row of the id may be; mostly one place, or none for an id that was never archived.
@@ -88,7 +89,7 @@ impl Ids {
         let hash = self.hash(id);
         let (mut places, runs) = {
             let contents = self.read();
-            let places: Vec<_> = contents.recent_places(hash).collect();
+            let places: Vec<_> = contents.recent.places(hash).collect();
             // Nearly always there is none, and then nothing is allocated.
             let runs: Vec<_> = contents.runs_that_may_hold(hash).map(Arc::clone).collect();
             (places, runs)
@@ -102,7 +103,8 @@ impl Ids {
     /// Adds the places of rows.
     pub(super) fn add<'a>(&self, rows: impl Iterator<Item = (&'a TaskId, u64)>) {
         let entries: Vec<_> = rows.map(|(id, place)| Entry { hash: self.hash(id), place }).collect();
-        self.write().recent.extend(entries);
+        let mut contents = self.write();
+        entries.into_iter().for_each(|entry| contents.recent.add(entry));
     }
 
     /// Whether a run is to be made of what is in memory.
@@ -112,7 +114,7 @@ impl Ids {
 
     /// Writes what is in memory as a run with this number. It holds from [`Ids::install`] on.
     pub(super) fn seal(&self, number: u64) -> io::Result<Run> {
-        let recent: Vec<_> = self.read().recent.iter().copied().collect();
+        let recent = self.read().recent.sorted();
         Run::write(&self.folder, number, 0, recent.len(), recent.into_iter().map(Ok))
     }
 
@@ -168,11 +170,6 @@ impl Ids {
 }
 
 impl Contents {
-    fn recent_places(&self, hash: u64) -> impl Iterator<Item = u64> {
-        let all = Entry { hash, place: 0 }..=Entry { hash, place: u64::MAX };
-        self.recent.range(all).map(|entry| entry.place)
-    }
-
     fn runs_that_may_hold(&self, hash: u64) -> impl Iterator<Item = &Arc<Run>> {
         self.runs.iter().filter(move |run| run.may_hold(hash))
     }
