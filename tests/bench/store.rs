@@ -42,6 +42,10 @@ use self::support::load::Ids;
 use self::support::process;
 use self::support::records::{bytes_in, claim, claim_and_settle, claim_and_settle_all, id};
 
+/// As the service has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What a transition takes in the journal, roughly.
 const LOG_RECORD_BYTES: usize = 300;
 const FILLING_CLIENTS: usize = 512;
