@@ -19,9 +19,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::task::{
-    Attempt, Change, HandlerName, Output, Refusal, Stamp, Start, State, StateName, Task, TaskId,
-};
+use crate::task::{Attempt, Change, HandlerName, Output, Refusal, Start, State, StateName, Task, TaskId};
 
 pub use embedded::{CopyError, EmbeddedOptions, EmbeddedStore, OpenError, Snapshot};
 pub use feed::{Batch, EVENTS_KEPT, Event, Feed, Gap};
@@ -270,11 +268,10 @@ pub struct StateCounts {
     pub failed: u64,
 }
 
-/// The stamp of a change that happens now. It has the microseconds that rows and answers have: a record says the same
-/// from memory and from disk.
-fn stamp(seq: u64) -> Stamp {
+/// The time, in the microseconds that rows and answers have: a record says the same from memory and from disk.
+fn now() -> Timestamp {
     let now = Timestamp::now();
-    Stamp { seq, at: Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now) }
+    Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
 }
 
 impl Counts {

@@ -7,7 +7,7 @@
 
 mod ordered;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use foldhash::fast::RandomState;
@@ -16,8 +16,8 @@ pub(super) use self::ordered::EXAMINED_MAX;
 use self::ordered::Ordered;
 
 use super::feed::Feeder;
-use super::{Counts, Moved, Order, Page, Query, Refused, StateCounts, stamp};
-use crate::task::{Change, HandlerName, StateName, Task, TaskId};
+use super::{Counts, Moved, Order, Page, Query, Refused, StateCounts, now};
+use crate::task::{Change, HandlerName, Stamp, StateName, Task, TaskId};
 
 /// Tasks that leave memory before others get a turn.
 const EVICTED_AT_ONCE: usize = 250;
@@ -89,7 +89,7 @@ impl Table {
     pub(super) fn change(&self, id: &TaskId, change: Change) -> Moved {
         let order = self.write();
         let previous = self.get(id);
-        let stamp = stamp(order.seq + 1);
+        let stamp = Stamp { seq: order.seq + 1, at: now() };
         match Task::after(previous.as_deref(), id, change, stamp) {
             Ok(next) => {
                 let next = Arc::new(next);
@@ -127,7 +127,7 @@ impl Table {
     }
 
     /// Starts with what an archive holds: its counts, and how far it is complete.
-    pub(super) fn start_from(&self, counts: HashMap<HandlerName, StateCounts>, archived_to: u64) {
+    pub(super) fn start_from(&self, counts: BTreeMap<HandlerName, StateCounts>, archived_to: u64) {
         let mut order = self.write();
         order.counts = counts;
         order.set_archived_to(archived_to);
@@ -223,7 +223,7 @@ impl Table {
     pub(super) fn counts(&self) -> Counts {
         let order = self.read();
         Counts {
-            by_handler: order.counts.iter().map(|(name, counts)| (name.clone(), *counts)).collect(),
+            by_handler: order.counts.clone(),
             oldest_working: order.working.values().next().map(Arc::clone),
         }
     }

@@ -3,7 +3,7 @@
 //! The key is that place, so that a batch is appended; the tasks of a state have an index in the same order. Where an id
 //! is, say the [`Ids`] beside it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
 
@@ -188,10 +188,10 @@ impl ArchiveReader {
     }
 
     /// How many tasks of each handler are in each state.
-    pub(super) fn counts(&self) -> rusqlite::Result<HashMap<HandlerName, StateCounts>> {
+    pub(super) fn counts(&self) -> rusqlite::Result<BTreeMap<HandlerName, StateCounts>> {
         let mut statement = self.connection.prepare("SELECT handler, state, tasks FROM counts")?;
         let mut rows = statement.query([])?;
-        let mut counts: HashMap<HandlerName, StateCounts> = HashMap::new();
+        let mut counts: BTreeMap<HandlerName, StateCounts> = BTreeMap::new();
         while let Some(row) = rows.next()? {
             let (handler, state, tasks): (String, String, u64) = (row.get(0)?, row.get(1)?, row.get(2)?);
             let Ok(handler) = handler.parse() else { continue };

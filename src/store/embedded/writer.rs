@@ -9,6 +9,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
+use jiff::Timestamp;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -23,8 +24,8 @@ use super::reader::find;
 use super::recovery::Recovered;
 use super::{EmbeddedOptions, Health};
 use crate::store::table::{Move, Table};
-use crate::store::{Moved, Note, Refused, StoreError, StoreTally, stamp};
-use crate::task::{Change, Task, TaskId};
+use crate::store::{Moved, Note, Refused, StoreError, StoreTally, now};
+use crate::task::{Change, Stamp, Task, TaskId};
 
 /// So many bytes of inputs and outputs end a batch.
 pub(super) const BATCH_BYTES_MAX: usize = 8 << 20;
@@ -76,6 +77,8 @@ pub(super) struct Writer {
 #[derive(Debug, Default)]
 struct Batch {
     moves: Vec<Move>,
+    /// When those happen that are decided now.
+    now: Timestamp,
     /// Of the inputs and outputs of `moves`.
     bytes: usize,
     /// Beside `moves`: whether the record stands for itself.
@@ -127,6 +130,8 @@ impl Writer {
             while !is_closing && batch.answers.len() < self.batch_max && batch.bytes < BATCH_BYTES_MAX {
                 if taken.is_empty() {
                     queue.take(self.batch_max - batch.answers.len(), &mut taken);
+                    // Behind that: nothing settles before its attempt has ended.
+                    batch.now = now();
                 }
                 let Some(request) = taken.pop_front() else { break };
                 is_closing = self.take(&mut batch, request);
@@ -194,13 +199,13 @@ impl Writer {
             None => self.find(id)?,
         };
         let brings_input = matches!(change, Change::Claim(_));
-        let stamp = stamp(self.seq + batch.moves.len() as u64 + 1);
+        let stamp = Stamp { seq: self.seq + batch.moves.len() as u64 + 1, at: batch.now };
         match Task::after(previous.as_deref(), id, change, stamp) {
             Ok(next) => {
                 let next = Arc::new(next);
                 // The record of a task that comes from the archive is the first in the journal.
-                let is_first = !self.kept.holds(id) && !batch.pending.contains_key(id);
-                batch.are_whole.push(brings_input || is_first || next.input.bytes.is_empty());
+                let is_first = || !self.kept.holds(id) && !batch.pending.contains_key(id);
+                batch.are_whole.push(brings_input || next.input.bytes.is_empty() || is_first());
                 batch.bytes += next.payload_bytes();
                 batch.pending.insert(next.id.clone(), Arc::clone(&next));
                 batch.moves.push(Move { previous, next: Arc::clone(&next) });

@@ -2,7 +2,7 @@
 //!
 //! Invariant: the counts are those of the tasks, in memory or not.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub(super) struct Ordered {
     pub(super) failed: BTreeMap<u64, Arc<Task>>,
     pub(super) absent: BTreeMap<u64, Arc<Task>>,
     /// Of all tasks, also of those that are not in memory.
-    pub(super) counts: HashMap<HandlerName, StateCounts>,
+    pub(super) counts: BTreeMap<HandlerName, StateCounts>,
     /// The number of the last change.
     pub(super) seq: u64,
     /// Every settled task up to here is in the archive, and not here.
