@@ -1,0 +1,31 @@
+//! A handler that is paused starts nothing.
+
+use super::launches::own_runs;
+use super::story::told;
+use crate::history::{Answer, Name, Operation, Pause, Phase};
+use crate::receiver::{Call, Kind};
+use crate::workload::handler;
+
+/// What is launched during a pause waits for its end.
+pub(super) fn nothing_starts(pauses: &[Pause], operations: &[&Operation], calls: &[&Call]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (launch, run) in own_runs(operations) {
+        let is_during = |pause: &&Pause| {
+            pause.handler == handler(&launch.id) && pause.known < launch.began && launch.began < pause.until
+        };
+        let Some(pause) = pauses.iter().find(is_during) else { continue };
+        if calls.iter().any(|call| call.kind == Kind::Run && call.run == run && call.began < pause.until) {
+            wrong.push(format!("run {run} was called while its handler was paused"));
+        }
+        let is_waiting = match &launch.answer {
+            Answer::Seen { seen, .. } | Answer::Glimpsed { seen, .. } => {
+                seen.name == Name::Working && seen.phase == Some(Phase::Queued)
+            }
+            _ => true,
+        };
+        if !is_waiting && launch.ended < pause.until {
+            wrong.push(format!("it does not wait while its handler is paused: {}", told(launch)));
+        }
+    }
+    wrong
+}
