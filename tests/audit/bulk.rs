@@ -13,6 +13,9 @@ use crate::workload::{HANDLERS, PATIENCE};
 /// How often it is looked at while there is load; the rest is seen at rest.
 const LOOKS: usize = 20;
 
+/// How many later ones there may be before it is forgotten, roughly.
+const REMEMBERED: usize = 80;
+
 /// Begins one on all tasks whose ids begin so, and follows it for a while.
 pub(crate) async fn operate(history: &History, client: &Client, prefix: String) {
     let all =
@@ -75,6 +78,8 @@ pub(crate) async fn look(history: &History, client: &Client, number: usize, op: 
             Ok(stand.is_over)
         }
         None if answer.status == 503 => Err(body.to_string()),
+        // Only the last hundred that have ended are remembered.
+        None if answer.status == 404 && noted.bulks.len() - number > REMEMBERED => Ok(true),
         None => {
             noted.oddities.push(format!("the bulk operation {op} is {} {body}", answer.status));
             Ok(true)
@@ -90,8 +95,7 @@ pub(crate) async fn at_rest(history: &History, client: &Client, patience: Durati
         let all = noted.bulks.iter().enumerate().filter(|(_, bulk)| is_open(bulk));
         all.filter_map(|(number, bulk)| Some((number, bulk.op?))).collect()
     };
-    // The last hundred that have ended are remembered.
-    for (number, op) in open.into_iter().rev().take(80) {
+    for (number, op) in open.into_iter().rev() {
         let follow = async {
             while !look(history, client, number, op).await? {
                 sleep(Duration::from_millis(10)).await;

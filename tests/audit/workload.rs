@@ -287,7 +287,7 @@ impl Shared {
     /// Bulk operations on a few ids.
     async fn operate(self: Arc<Self>) {
         let shared = &self;
-        self.again(Duration::from_millis(60), |client| async move {
+        self.again(Duration::from_millis(120), |client| async move {
             let prefix = shared.ids().draw().to_string();
             bulk::operate(&shared.history, &client, prefix).await;
         })
