@@ -110,19 +110,20 @@ pub(crate) async fn at_rest(history: &History, client: &Client, patience: Durati
 }
 
 /// Pauses a handler for a moment.
-pub(crate) async fn pause(history: &History, client: &Client) {
+pub(crate) async fn pause(history: &History, client: &Client, base: &str) {
     let handler = HANDLERS[fastrand::usize(..HANDLERS.len())];
     let path = format!("/handlers/{handler}/pause");
     let sent = timeout(PATIENCE, client.try_send(Method::POST, &path, &[], "")).await;
-    // Who got no answer does not know whether it is paused.
-    if sent.ok().and_then(Result::ok).is_some_and(|answer| answer.status.is_success()) {
+    // Who got no answer does not know whether it is paused; nor does who has asked this process in vain to resume it.
+    let is_unsure = history.noted().unsure.as_deref() == Some(base);
+    if !is_unsure && sent.ok().and_then(Result::ok).is_some_and(|answer| answer.status.is_success()) {
         let known = history.now();
         history.noted().pauses.push(Pause { handler, known, until: Time::MAX });
         sleep(Duration::from_millis(fastrand::u64(20..150))).await;
     }
     // Now and then it stays paused, over a restart too, until somebody else resumes it.
-    if fastrand::u32(..8) > 0 {
-        resume(history, client).await;
+    if fastrand::u32(..8) > 0 && !resume(history, client).await {
+        history.noted().unsure = Some(base.to_owned());
     }
 }
 

@@ -28,6 +28,8 @@ pub(crate) struct Noted {
     pub(crate) streams: Vec<Stream>,
     pub(crate) bulks: Vec<Bulk>,
     pub(crate) pauses: Vec<Pause>,
+    /// A service that may resume a handler late, because it has not answered.
+    pub(crate) unsure: Option<String>,
     /// Answers that nobody should ever get.
     pub(crate) oddities: Vec<String>,
     pub(crate) crashes: Vec<Crash>,

@@ -27,7 +27,7 @@ use crate::tally::Tally;
 use crate::workload::{self, Workload};
 
 /// For what has to happen; reached only where it does not.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(3);
 /// How long a point is waited for: some are rare.
 const POINT_MAX: Duration = Duration::from_secs(3);
 /// Launches that are refused before it has to be seen that it is not ready.

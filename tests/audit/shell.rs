@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::history::{Crash, History, Id};
+use crate::history::{Crash, History, Id, Time};
 use crate::receiver::{Call, Effect, Kind};
+
+/// How much earlier than it was the log says that a command began, at most: see [`History::at_uptime`].
+pub(crate) const EARLIER_MAX: Time = 50_000_000;
 
 /// Mostly works; or says that it did nothing, dies, hangs, or hangs and ignores TERM. Each line is one write.
 const SCRIPT: &str = r#"

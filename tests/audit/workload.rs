@@ -245,7 +245,11 @@ impl Shared {
     }
 
     /// Does this again and again, while there is a service.
-    async fn again<F: Future<Output = ()>>(&self, pause: Duration, mut act: impl FnMut(Client) -> F) {
+    async fn again<F: Future<Output = ()>>(
+        &self,
+        pause: Duration,
+        mut act: impl FnMut(Client, Arc<str>) -> F,
+    ) {
         let mut service = self.service.subscribe();
         while !self.is_over.load(Ordering::Relaxed) {
             let base = service.borrow_and_update().clone();
@@ -253,9 +257,10 @@ impl Shared {
                 let _ = service.changed().await;
                 continue;
             };
-            let client = Client::new(base);
+            let client = Client::new(&base);
+            let base = Arc::from(base);
             while !self.is_over.load(Ordering::Relaxed) && !service.has_changed().unwrap_or(true) {
-                act(client.clone()).await;
+                act(client.clone(), Arc::clone(&base)).await;
                 tokio::time::sleep(pause).await;
             }
         }
@@ -263,14 +268,14 @@ impl Shared {
 
     async fn walk(self: Arc<Self>) {
         let history = &self.history;
-        self.again(Duration::from_millis(20), |client| async move { lists::read(history, &client).await })
+        self.again(Duration::from_millis(20), |client, _| async move { lists::read(history, &client).await })
             .await;
     }
 
     /// Batches and lookups, of ids that others ask about too.
     async fn group(self: Arc<Self>) {
         let shared = &self;
-        self.again(Duration::from_millis(15), |client| async move {
+        self.again(Duration::from_millis(15), |client, _| async move {
             let ids: Vec<_> = (0..fastrand::usize(1..12)).map(|_| shared.ids().draw()).collect();
             if fastrand::u32(..3) > 0 {
                 groups::look_up(&shared.history, &client, &ids).await;
@@ -287,7 +292,7 @@ impl Shared {
     /// Bulk operations on a few ids.
     async fn operate(self: Arc<Self>) {
         let shared = &self;
-        self.again(Duration::from_millis(120), |client| async move {
+        self.again(Duration::from_millis(120), |client, _| async move {
             let prefix = shared.ids().draw().to_string();
             bulk::operate(&shared.history, &client, prefix).await;
         })
@@ -296,8 +301,10 @@ impl Shared {
 
     async fn pause(self: Arc<Self>) {
         let history = &self.history;
-        self.again(Duration::from_millis(500), |client| async move { bulk::pause(history, &client).await })
-            .await;
+        self.again(Duration::from_millis(500), |client, base| async move {
+            bulk::pause(history, &client, &base).await
+        })
+        .await;
     }
 
     /// Reads events. One that is restless hangs up now and then, and goes on where it was.

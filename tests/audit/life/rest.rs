@@ -28,14 +28,19 @@ pub(super) async fn rest(history: &Arc<History>, server: &TestServer) -> Result<
     bulk::at_rest(history, client, PATIENCE).await?;
     let stats = loop {
         let stats = get(client, "/stats").await?;
-        if stats["tasks"]["working"] == 0 && stats["notices"]["due"] == 0 {
+        let bulks = get(client, "/bulk").await?;
+        let is_running = |bulk: &Value| bulk["state"] == "running";
+        let are_over = bulks["operations"].as_array().is_some_and(|all| !all.iter().any(is_running));
+        if are_over && stats["tasks"]["working"] == 0 && stats["notices"]["due"] == 0 {
             break stats;
         }
+        // One that was asked to pause it, and did not answer, may do so late.
+        bulk::resume(history, client).await;
         if begun.elapsed() > PATIENCE {
             let working = get(client, "/tasks?state=working").await?;
             return Err(format!("it does not come to rest: {stats}, {working}"));
         }
-        sleep(Duration::from_millis(10)).await;
+        sleep(Duration::from_millis(50)).await;
     };
     let ids: BTreeSet<Id> =
         history.noted().operations.iter().map(|operation| Arc::clone(&operation.id)).collect();
