@@ -155,7 +155,7 @@ impl Attempt {
         let error = kind.map(|kind| (kind.to_owned(), attempt["in_doubt"] == true));
         let is_success = attempt["outcome"] == "success";
         let (run, number) = (attempt["run"].as_u64()?, attempt["attempt"].as_u64()?);
-        (is_success == error.is_none()).then_some(Self { run, attempt: number, error })
+        (is_success == error.is_none()).then_some(Self { run, number, error })
     }
 }
 

@@ -13,10 +13,10 @@ use crate::workload::{PATIENCE, handler};
 /// `POST /tasks`
 pub(crate) async fn launch(history: &History, client: &Client, ids: &[Id]) {
     let line = |id: &Id| json!({"id": &**id, "handler": handler(id), "input": {"of": &**id}});
-    let body: String = ids.iter().map(|id| format!("{}\n", line(id))).collect();
+    let body: Vec<_> = ids.iter().map(|id| line(id).to_string()).collect();
     let headers = [("content-type", "application/x-ndjson")];
     let began = history.now();
-    let sent = timeout(PATIENCE, client.try_send(Method::POST, "/tasks", &headers, body)).await;
+    let sent = timeout(PATIENCE, client.try_send(Method::POST, "/tasks", &headers, body.join("\n"))).await;
     let answers = lines(&sent.map_err(|_late| String::new()).flatten());
     note(history, Ask::Launch, began, ids, answers, |number, id, line| {
         // Those of problems have the number of their line.

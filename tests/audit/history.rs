@@ -175,7 +175,7 @@ pub(crate) struct Recorded {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Attempt {
     pub(crate) run: u64,
-    pub(crate) attempt: u64,
+    pub(crate) number: u64,
     /// The kind of a failure and whether it is in doubt; none of a success.
     pub(crate) error: Option<(String, bool)>,
 }

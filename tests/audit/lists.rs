@@ -29,7 +29,10 @@ pub(crate) async fn read(history: &History, client: &Client) {
         match lines.collect() {
             Some(listed) => history.noted().walks.push(Walk { name, began, ended, pages: 1, listed }),
             None => {
-                history.noted().oddities.push(format!("a stream of objects has a line that is none:\n{text}"))
+                history
+                    .noted()
+                    .oddities
+                    .push(format!("a stream of objects has a line that is none:\n{text}"));
             }
         }
     } else {

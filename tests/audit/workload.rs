@@ -302,7 +302,7 @@ impl Shared {
     async fn pause(self: Arc<Self>) {
         let history = &self.history;
         self.again(Duration::from_millis(500), |client, base| async move {
-            bulk::pause(history, &client, &base).await
+            bulk::pause(history, &client, &base).await;
         })
         .await;
     }

@@ -37,23 +37,21 @@ pub(super) fn honest(operations: &[&Operation], calls: &[&Call]) -> Vec<String> 
 /// The same of each attempt.
 pub(super) fn each_honest(recorded: &[&Recorded], calls: &[&Call]) -> Vec<String> {
     let (mut told, mut wrong) = (HashSet::new(), Vec::new());
-    for Attempt { run, attempt, error } in recorded.iter().flat_map(|record| &record.attempts) {
+    for Attempt { run, number: attempt, error } in recorded.iter().flat_map(|record| &record.attempts) {
         if !told.insert((run, attempt)) {
             continue;
         }
         let of_attempt =
             |call: &&&Call| call.kind == Kind::Run && (call.run, call.attempt) == (*run, *attempt);
         let call = calls.iter().find(of_attempt);
-        match (error, call.map(|call| call.effect)) {
-            (None, Some(Effect::Done | Effect::Unclear)) | (Some((_, true)), _) => {}
-            (None, other) => {
-                wrong.push(format!("attempt {attempt} of run {run} succeeded, and did {other:?}"))
-            }
-            (Some((_, false)), None | Some(Effect::Refused)) => {}
-            (Some((kind, false)), Some(effect)) => wrong.push(format!(
-                "attempt {attempt} of run {run} failed ({kind}), not in doubt, and did {effect:?}"
-            )),
-        }
+        let effect = call.map(|call| call.effect);
+        let had_effect = effect.is_some_and(|effect| effect != Effect::Refused);
+        let what = match error {
+            None if !had_effect => "succeeded".to_owned(),
+            Some((kind, false)) if had_effect => format!("failed ({kind}), not in doubt"),
+            _ => continue,
+        };
+        wrong.push(format!("attempt {attempt} of run {run} {what}, and did {effect:?}"));
     }
     wrong
 }

@@ -16,14 +16,14 @@ fn is_legal(record: &Recorded) -> bool {
     let Recorded { seen, attempts, .. } = record;
     let is_next = |from: &Attempt, to: &Attempt| {
         // A success is the last thing of an id, until it is revoked; then its attempts are gone.
-        let is_same_run = to.run == from.run && to.attempt == from.attempt + 1;
-        from.error.is_some() && (is_same_run || to.run > from.run && to.attempt == 1)
+        let is_same_run = to.run == from.run && to.number == from.number + 1;
+        from.error.is_some() && (is_same_run || to.run > from.run && to.number == 1)
     };
     let are_in_order = attempts.windows(2).all(|pair| is_next(&pair[0], &pair[1]));
-    let begins_so = attempts.len() >= KEPT || attempts.first().is_none_or(|first| first.attempt == 1);
+    let begins_so = attempts.len() >= KEPT || attempts.first().is_none_or(|first| first.number == 1);
     let of_run = attempts.iter().filter(|attempt| attempt.run == seen.run).count() as u64;
     let ends_so = match seen.name {
-        Name::Working => seen.attempt > of_run && seen.attempt == of_run + 1,
+        Name::Working => seen.attempt == of_run + 1,
         // A run that was canceled while it waited had none, or one less.
         Name::Failed => attempts.iter().all(|attempt| attempt.error.is_some()),
         Name::Success => attempts.last().is_some_and(|last| last.run == seen.run && last.error.is_none()),
@@ -57,6 +57,6 @@ pub(super) fn attempts_stay(recorded: &[&Recorded], operations: &[&Operation]) -
 
 fn brief(record: &Recorded) -> String {
     let attempts =
-        record.attempts.iter().map(|Attempt { run, attempt, error }| format!("{run}.{attempt} {error:?}"));
+        record.attempts.iter().map(|Attempt { run, number, error }| format!("{run}.{number} {error:?}"));
     format!("{} with [{}]", story::brief(&record.seen), attempts.collect::<Vec<_>>().join(", "))
 }

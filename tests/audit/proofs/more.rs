@@ -285,7 +285,7 @@ fn failed_3() -> Seen {
 fn record(evidence: &mut Evidence, began: Time, seen: Seen, attempts: &[(u64, u64, bool)]) {
     let attempt = |(run, attempt, is_success): &(u64, u64, bool)| Attempt {
         run: *run,
-        attempt: *attempt,
+        number: *attempt,
         error: (!is_success).then(|| ("timeout".to_owned(), true)),
     };
     let attempts = attempts.iter().map(attempt).collect();
