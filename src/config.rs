@@ -111,6 +111,8 @@ pub struct StoreConfig {
     pub batch_max: usize,
     /// Most changes that wait for a commit; further ones are refused.
     pub queue_max: usize,
+    /// Ids of archived tasks that are in memory until they are written to the index of the archive together.
+    pub recent_ids: usize,
     /// Most events that are kept for who was away for a moment.
     pub events_kept: usize,
 }
@@ -153,8 +155,8 @@ impl StoreConfig {
             hot_bytes: usize::try_from(self.hot_bytes).unwrap_or(usize::MAX),
             batch_max: self.batch_max,
             queue_max: self.queue_max,
+            recent_ids: self.recent_ids,
             events_kept: self.events_kept,
-            ..EmbeddedOptions::default()
         }
     }
 }
@@ -284,6 +286,7 @@ impl StoreConfig {
             hot_bytes: section.get("hot_bytes", 128 << 20, &Size(1 << 20..=1 << 40)),
             batch_max: section.get("batch_max", 1024, &Whole(1..=65_536)),
             queue_max: section.get("queue_max", 65_536, &Whole(1..=10_000_000)),
+            recent_ids: section.get("recent_ids", 65_536, &Whole(1..=10_000_000)),
             events_kept: section.get("events_kept", EVENTS_KEPT, &Whole(1..=10_000_000)),
         };
         section.finish(|key| belongs_elsewhere("store", key));

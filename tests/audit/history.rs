@@ -1,11 +1,10 @@
 //! What clients asked, what they were told, and when.
 
+use std::fs;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
-use crate::support::client::Answer as Response;
+use crate::workload::handler;
 
 /// Nanoseconds since the history began. One clock for clients and receiver, because they are one process.
 pub(crate) type Time = u64;
@@ -15,6 +14,8 @@ pub(crate) type Id = Arc<str>;
 #[derive(Debug)]
 pub(crate) struct History {
     began: Instant,
+    /// Of the machine, at the same moment or up to a hundredth of a second before.
+    uptime: Duration,
     noted: Mutex<Noted>,
 }
 
@@ -22,6 +23,13 @@ pub(crate) struct History {
 pub(crate) struct Noted {
     pub(crate) operations: Vec<Operation>,
     pub(crate) walks: Vec<Walk>,
+    pub(crate) bare: Vec<Bare>,
+    pub(crate) recorded: Vec<Recorded>,
+    pub(crate) streams: Vec<Stream>,
+    pub(crate) bulks: Vec<Bulk>,
+    pub(crate) pauses: Vec<Pause>,
+    /// A service that may resume a handler late, because it has not answered.
+    pub(crate) unsure: Option<String>,
     /// Answers that nobody should ever get.
     pub(crate) oddities: Vec<String>,
     pub(crate) crashes: Vec<Crash>,
@@ -44,6 +52,7 @@ pub(crate) struct Crash {
 pub(crate) struct Operation {
     pub(crate) id: Id,
     pub(crate) ask: Ask,
+    pub(crate) how: How,
     pub(crate) began: Time,
     /// [`Time::MAX`] where no answer came: it may still happen at any time.
     pub(crate) ended: Time,
@@ -62,6 +71,19 @@ pub(crate) enum Ask {
     Read,
 }
 
+/// On which conditions a launch is asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct How {
+    /// `Idempotency-Key`, one of a few that an id has.
+    pub(crate) key: Option<u8>,
+    /// `If-Match`: only at this revision.
+    pub(crate) if_match: Option<u64>,
+    /// `If-None-Match: *`: only an unknown id.
+    pub(crate) if_unknown: bool,
+    /// `on_duplicate=error`
+    pub(crate) is_strict: bool,
+}
+
 /// What an answer tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
@@ -69,6 +91,12 @@ pub(crate) enum Answer {
     Unknown,
     /// How it stands. `own`: because of this request.
     Seen { own: bool, seen: Seen },
+    /// The same without a revision (which is 0 in it), as batches and lookups tell it.
+    Glimpsed { own: bool, seen: Seen },
+    /// Not launched, because a request with this key has launched a run of it.
+    Same(Seen),
+    /// Not launched, because the condition does not hold; in which state it is, if it is known.
+    Unmet(Option<Name>),
     /// It is not found. `own`: because of this request.
     Absent { own: bool },
     /// Nothing was changed; in which state it is, where that is told.
@@ -124,116 +152,152 @@ pub(crate) struct Listed {
     pub(crate) since: String,
 }
 
+/// A whole list of bare ids.
+#[derive(Debug, Clone)]
+pub(crate) struct Bare {
+    pub(crate) name: Name,
+    pub(crate) began: Time,
+    pub(crate) ended: Time,
+    pub(crate) ids: Vec<String>,
+}
+
+/// The whole record of an id, beyond what its status says.
+#[derive(Debug, Clone)]
+pub(crate) struct Recorded {
+    pub(crate) id: Id,
+    pub(crate) began: Time,
+    pub(crate) ended: Time,
+    pub(crate) seen: Seen,
+    pub(crate) attempts: Vec<Attempt>,
+}
+
+/// An attempt that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Attempt {
+    pub(crate) run: u64,
+    pub(crate) number: u64,
+    /// The kind of a failure and whether it is in doubt; none of a success.
+    pub(crate) error: Option<(String, bool)>,
+}
+
+/// What a reader of `/events` was told, over as many connections as it took.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stream {
+    /// The only handler that it wants events of.
+    pub(crate) handler: Option<&'static str>,
+    /// The only state.
+    pub(crate) state: Option<Name>,
+    /// Where it began.
+    pub(crate) after: u64,
+    pub(crate) told: Vec<Told>,
+    /// Whether it was read up to the end of everything.
+    pub(crate) is_whole: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Told {
+    pub(crate) at: Time,
+    pub(crate) what: Tiding,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Tiding {
+    Event {
+        seq: u64,
+        id: Id,
+        seen: Seen,
+    },
+    Gap {
+        from: u64,
+        to: u64,
+    },
+    /// It has got so far without an event.
+    Place(u64),
+}
+
+/// An operation on all tasks in a state whose ids begin so.
+#[derive(Debug, Clone)]
+pub(crate) struct Bulk {
+    pub(crate) ask: Ask,
+    pub(crate) prefix: String,
+    pub(crate) began: Time,
+    /// When it was told to have begun; [`Time::MAX`] where no answer came.
+    pub(crate) answered: Time,
+    pub(crate) op: Option<u64>,
+    /// How it stood, in the order of the answers.
+    pub(crate) stands: Vec<Stand>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stand {
+    pub(crate) at: Time,
+    pub(crate) is_over: bool,
+    pub(crate) matched: u64,
+    /// Done, skipped, failed.
+    pub(crate) counts: [u64; 3],
+}
+
+/// A handler was to start nothing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pause {
+    pub(crate) handler: &'static str,
+    /// When it was told to be paused.
+    pub(crate) known: Time,
+    /// When somebody asked to resume it.
+    pub(crate) until: Time,
+}
+
 impl History {
     pub(crate) fn new() -> Self {
-        Self { began: Instant::now(), noted: Mutex::default() }
+        let uptime = fs::read_to_string("/proc/uptime").ok().and_then(|text| parse_uptime(&text));
+        Self { began: Instant::now(), uptime: uptime.expect("the uptime"), noted: Mutex::default() }
     }
 
     pub(crate) fn now(&self) -> Time {
         u64::try_from(self.began.elapsed().as_nanos()).expect("less than five centuries")
     }
 
+    /// When the machine was so many seconds up, or a little earlier: they are told in hundredths.
+    pub(crate) fn at_uptime(&self, seconds: &str) -> Option<Time> {
+        const TOLD_IN: Duration = Duration::from_millis(20);
+        let at = parse_uptime(seconds)?.saturating_sub(self.uptime).saturating_sub(TOLD_IN);
+        u64::try_from(at.as_nanos()).ok()
+    }
+
     pub(crate) fn noted(&self) -> MutexGuard<'_, Noted> {
         self.noted.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Begins to note what a reader of events is told.
+    pub(crate) fn follow(&self, stream: Stream) -> usize {
+        let mut noted = self.noted();
+        noted.streams.push(stream);
+        noted.streams.len() - 1
+    }
 }
 
-impl Name {
-    pub(crate) fn parse(word: &Value) -> Option<Self> {
-        Some(match word.as_str()? {
-            "working" => Self::Working,
-            "success" => Self::Success,
-            "failed" => Self::Failed,
-            "not_found" => Self::NotFound,
-            _ => return None,
-        })
+impl Stream {
+    /// Whether it asked for this.
+    pub(crate) fn wants(&self, id: &str, seen: &Seen) -> bool {
+        self.handler.is_none_or(|wanted| handler(id) == wanted)
+            && self.state.is_none_or(|wanted| seen.name == wanted)
     }
 
-    pub(crate) fn as_str(self) -> &'static str {
+    /// Behind which number it goes on.
+    pub(crate) fn place(&self) -> u64 {
+        self.told.last().map_or(self.after, |told| told.what.place())
+    }
+}
+
+impl Tiding {
+    pub(crate) fn place(&self) -> u64 {
         match self {
-            Self::Working => "working",
-            Self::Success => "success",
-            Self::Failed => "failed",
-            Self::NotFound => "not_found",
+            Self::Event { seq: place, .. } | Self::Gap { to: place, .. } | Self::Place(place) => *place,
         }
     }
 }
 
-impl Phase {
-    fn parse(word: &Value) -> Option<Self> {
-        Some(match word.as_str()? {
-            "queued" => Self::Queued,
-            "running" => Self::Running,
-            "backing_off" => Self::BackingOff,
-            "canceling" => Self::Canceling,
-            "revoking" => Self::Revoking,
-            _ => return None,
-        })
-    }
-}
-
-impl Seen {
-    fn parse(response: &Response, body: &Value) -> Option<Self> {
-        let revision = response.header("etag")?.trim_matches('"').parse().ok()?;
-        let kind = body["error"]["kind"].as_str();
-        Some(Self {
-            revision,
-            run: body["run"].as_u64()?,
-            name: Name::parse(&body["state"])?,
-            phase: Phase::parse(&body["phase"]),
-            attempt: body["attempt"].as_u64().unwrap_or_default(),
-            since: body["since"].as_str()?.to_owned(),
-            error: kind.map(|kind| (kind.to_owned(), body["in_doubt"] == true)),
-            has_revoke_error: !body["revoke_error"].is_null(),
-        })
-    }
-}
-
-impl Listed {
-    pub(crate) fn parse(line: &Value) -> Option<Self> {
-        Some(Self {
-            id: line["id"].as_str()?.to_owned(),
-            name: Name::parse(&line["state"])?,
-            run: line["run"].as_u64()?,
-            since: line["since"].as_str()?.to_owned(),
-        })
-    }
-}
-
-impl Answer {
-    /// Fails where the answer is none that this request may get.
-    pub(crate) fn parse(ask: Ask, response: &Response) -> Result<Self, String> {
-        let status = response.status.as_u16();
-        if (ask, status) == (Ask::Forget, 204) {
-            return Ok(Self::Absent { own: true });
-        }
-        let odd =
-            || format!("{ask:?} was answered with {status} {}", String::from_utf8_lossy(&response.body));
-        let body: Value = serde_json::from_slice(&response.body).map_err(|_broken| odd())?;
-        let is_write = ask != Ask::Read;
-        match status {
-            200 | 202 => {}
-            404 if Name::parse(&body["state"]) == Some(Name::NotFound) => {
-                return Ok(Self::Absent { own: false });
-            }
-            409 if is_write => return Ok(Self::Refused(Name::parse(&body["state"]))),
-            429 if is_write => return Ok(Self::Refused(None)),
-            503 if response.header("retry-after").is_some() => {
-                let says_so =
-                    body["detail"].as_str().is_some_and(|detail| detail.contains("nothing was changed"));
-                return Ok(if says_so { Self::Refused(None) } else { Self::Unknown });
-            }
-            _ => return Err(odd()),
-        }
-        let own = match ask {
-            Ask::Launch | Ask::LaunchAndWait | Ask::Retry => body["launched"] == true,
-            Ask::Revoke => true,
-            // A second cancel of a run is answered as the first one.
-            Ask::Cancel | Ask::Forget | Ask::Read => false,
-        };
-        if Name::parse(&body["state"]) == Some(Name::NotFound) {
-            return if ask == Ask::Revoke { Ok(Self::Absent { own }) } else { Err(odd()) };
-        }
-        Seen::parse(response, &body).map(|seen| Self::Seen { own, seen }).ok_or_else(odd)
-    }
+/// The first word of what the kernel says.
+fn parse_uptime(text: &str) -> Option<Duration> {
+    Duration::try_from_secs_f64(text.split_whitespace().next()?.parse().ok()?).ok()
 }

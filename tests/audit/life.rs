@@ -1,8 +1,11 @@
 //! The life of one data folder: rounds of load with a nemesis each, then rest, then the audit of all of it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
+mod config;
+mod rest;
+
+use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,19 +15,19 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-use crate::checker::{self, Evidence, Rest};
+use crate::asking::ask;
+use crate::checker::{self, Evidence};
 use crate::disk::{Counts, Disk, Trap};
-use crate::history::{Answer, Ask, Crash, History, Id, Listed, Time};
+use crate::history::{Ask, Crash, History, How, Time};
 use crate::nemesis::{Clock, FewDescriptors, Nemesis, Point, Watch};
-use crate::oracle::ATTEMPTS;
 use crate::receiver::{Mood, Receiver};
-use crate::support::client::Client;
+use crate::shell;
 use crate::support::server::TestServer;
 use crate::tally::Tally;
 use crate::workload::{self, Workload};
 
 /// For what has to happen; reached only where it does not.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(3);
 /// How long a point is waited for: some are rare.
 const POINT_MAX: Duration = Duration::from_secs(3);
 /// Launches that are refused before it has to be seen that it is not ready.
@@ -44,6 +47,8 @@ pub(crate) struct Life {
     receiver: Receiver,
     history: Arc<History>,
     workload: Workload,
+    /// What commands log.
+    commands: TempDir,
     wrong: Vec<String>,
     probes: usize,
 }
@@ -65,10 +70,11 @@ impl Life {
         let environment = clock.iter().flat_map(|(clock, _)| clock.environment()).collect::<Vec<_>>();
         let environment: Vec<_> =
             environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let config = config(&receiver, disk.as_ref());
+        let commands = TempDir::new().expect("a folder");
+        let config = config::config(&receiver, disk.as_ref(), &shell::log(commands.path()));
         let server = tokio::task::block_in_place(|| TestServer::start_with(&config, &environment));
         let workload = Workload::start(Arc::clone(&history), clients);
-        Ok(Self { server, disk, clock, receiver, history, workload, wrong: Vec::new(), probes: 0 })
+        Ok(Self { server, disk, clock, receiver, history, workload, commands, wrong: Vec::new(), probes: 0 })
     }
 
     /// Load, these nemeses at once, and a service that runs again. At most one of them is deadly.
@@ -113,7 +119,11 @@ impl Life {
         let pid = self.server.pid();
         let after = fastrand::u32(..40);
         match point.watch() {
-            Watch::Disk(act, when, file) => self.disk().arm(Trap { act, when, file, after }),
+            Watch::Disk(act, when, file) => {
+                // Only the files of the index are few.
+                let after = if file == "0" { after / 20 } else { after };
+                self.disk().arm(Trap { act, when, file, after });
+            }
             Watch::DiskOfNext(..) => {}
             Watch::Client => self.workload.trap(u64::from(after), move || signal(pid, Signal::KILL)),
             Watch::Receiver(moment) => self.receiver.trap(moment, after, move || signal(pid, Signal::KILL)),
@@ -167,7 +177,8 @@ impl Life {
         while !is_unready && begun.elapsed() < POINT_MAX && self.server.ended().is_none() {
             self.probes += 1;
             let id = checker::id(PROBES + self.probes);
-            let answer = workload::ask(&self.history, &client, Ask::Launch, &id, workload::PATIENCE).await;
+            let answer =
+                ask(&self.history, &client, Ask::Launch, How::default(), &id, workload::PATIENCE).await;
             let Some(answer) = answer.filter(|answer| answer.status == 503) else { continue };
             refused += 1;
             let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
@@ -177,7 +188,7 @@ impl Life {
             }
             let ready = client.try_send(hyper::Method::GET, "/readyz", &[], "").await;
             is_unready = ready.is_ok_and(|answer| answer.status == 503);
-            let read = workload::ask(&self.history, &client, Ask::Read, &id, workload::PATIENCE).await;
+            let read = ask(&self.history, &client, Ask::Read, How::default(), &id, workload::PATIENCE).await;
             if read.is_some_and(|answer| answer.status == 503) {
                 self.wrong.push(format!("{nemesis:?}: a status is not answered"));
             }
@@ -212,10 +223,16 @@ impl Life {
     ) -> Result<(), String> {
         *tally.nemeses.entry(nemesis).or_default() += 1;
         let mut began = armed;
+        let fails_index = nemesis == Nemesis::Sync && fastrand::u32(..4) == 0;
         let is_at_start = point == Some(Point::AtStart);
         let ended = match nemesis {
+            // The index is written again, and it goes on.
+            Nemesis::Sync if fails_index => {
+                self.disk().fail_sync("0", fastrand::u32(..3));
+                self.ended(POINT_MAX).await
+            }
             Nemesis::Sync => {
-                let (file, after) = [("journal", 20), ("archive", 3), ("", 20)][fastrand::usize(..3)];
+                let (file, after) = [("journal", 20), ("archive", 3)][fastrand::usize(..2)];
                 self.disk().fail_sync(file, fastrand::u32(..after));
                 self.ended(PATIENCE).await
             }
@@ -227,7 +244,7 @@ impl Life {
                 *tally.points.entry(point).or_default() += usize::from(point.is_some());
                 status
             }
-            None if nemesis == Nemesis::Sync => {
+            None if nemesis == Nemesis::Sync && !fails_index => {
                 return Err(format!("a failed sync, and it goes on:\n{}", self.server.log()));
             }
             None => {
@@ -237,7 +254,7 @@ impl Life {
             }
         };
         let is_expected = match nemesis {
-            Nemesis::Sync => ended.code() == Some(STORE_FAILED),
+            Nemesis::Sync if !fails_index => ended.code() == Some(STORE_FAILED),
             _ => ended.signal() == Some(SIGKILL),
         };
         if !is_expected {
@@ -315,24 +332,21 @@ impl Life {
         self.receiver.set_mood(Mood::Calm);
         let (requests, unknown) = self.workload.counts();
         self.workload.stop().await;
-        let mut rest = rest(&self.history, &self.server.client()).await;
+        let mut rest = rest::rest(&self.history, &self.server).await;
         if let Ok(rest) = &mut rest {
             rest.clock_jumped = self.clock.is_some();
         }
         let log = self.server.log();
-        let calls = self.receiver.calls();
-        let (operations, walks, crashes, oddities) = {
-            let mut noted = self.history.noted();
-            let noted = std::mem::take(&mut *noted);
-            (noted.operations, noted.walks, noted.crashes, noted.oddities)
-        };
-        let evidence = Evidence {
-            operations,
-            walks,
-            crashes,
-            calls,
-            rest: rest.map_err(|error| format!("{error}\n{log}"))?,
-        };
+        let commands = shell::read(&self.history, &shell::log(self.commands.path()))?;
+        let rest = rest.map_err(|error| format!("{error}\n{log}"))?;
+        let noted = std::mem::take(&mut *self.history.noted());
+        let left = shell::end(&commands, self.server.folder(), &noted.crashes);
+        tally.commands += commands.calls.len();
+        let calls = [self.receiver.calls(), commands.calls].concat();
+        let evidence = Evidence { noted, calls, rest };
+        tally.note(&evidence.noted);
+        let data = self.disk.as_ref().map_or_else(|| self.server.data(), |disk| disk.path().join("data"));
+        tally.index_runs += index_runs(&data);
         if let Some(disk) = &self.disk {
             let Counts { writes, syncs, refused } = disk.counts();
             tally.writes += writes;
@@ -349,18 +363,27 @@ impl Life {
         tally.judged += findings.judged;
         tally.unjudged += findings.unjudged;
         tally.entries_due += findings.entries_due;
+        tally.events += findings.events;
         tally.lives += 1;
         let mut wrong = self.wrong;
-        wrong.extend(oddities);
+        wrong.extend(left);
+        wrong.extend(evidence.noted.oddities.iter().cloned());
         wrong.extend(findings.violations);
         tally.violations += wrong.len();
         if wrong.is_empty() {
             return Ok(());
         }
         wrong.truncate(5);
-        let crashes: Vec<_> = evidence.crashes.iter().map(|crash| format!("{crash:?}")).collect();
+        let crashes: Vec<_> = evidence.noted.crashes.iter().map(|crash| format!("{crash:?}")).collect();
         Err(format!("{}\ncrashes:\n{}\nlog:\n{log}", wrong.join("\n"), crashes.join("\n")))
     }
+}
+
+/// How many runs of the index of archived ids were written there.
+fn index_runs(data: &Path) -> u64 {
+    let names = std::fs::read_dir(data.join("ids")).into_iter().flatten().flatten();
+    let number = |name: std::ffi::OsString| name.to_str()?.strip_suffix(".ids")?.parse().ok();
+    names.filter_map(|entry| number(entry.file_name())).max().unwrap_or_default()
 }
 
 fn signal(pid: u32, signal: Signal) {
@@ -368,84 +391,4 @@ fn signal(pid: u32, signal: Signal) {
         // An error means that it has ended already.
         let _ = kill_process(pid, signal);
     }
-}
-
-/// Waits until nothing is under way, and reads everything.
-async fn rest(history: &History, client: &Client) -> Result<Rest, String> {
-    let begun = Instant::now();
-    let stats = loop {
-        let stats = get(client, "/stats").await?;
-        if stats["tasks"]["working"] == 0 && stats["notices"]["due"] == 0 {
-            break stats;
-        }
-        if begun.elapsed() > PATIENCE {
-            let working = get(client, "/tasks?state=working").await?;
-            return Err(format!("it does not come to rest: {stats}, {working}"));
-        }
-        sleep(Duration::from_millis(10)).await;
-    };
-    let ids: BTreeSet<Id> =
-        history.noted().operations.iter().map(|operation| Arc::clone(&operation.id)).collect();
-    let mut records = BTreeMap::new();
-    for id in ids {
-        loop {
-            // One that was kept for long may have been closed by the service; the next one is new.
-            let answered = workload::ask(history, client, Ask::Read, &id, PATIENCE).await;
-            if answered.is_none() && begun.elapsed() <= PATIENCE {
-                continue;
-            }
-            answered.ok_or("no answer at rest")?;
-            let answer = history.noted().operations.last().map(|operation| operation.answer.clone());
-            let record = match answer {
-                Some(Answer::Seen { seen, .. }) => Some(seen),
-                Some(Answer::Absent { .. }) => None,
-                other => return Err(format!("{id}: {other:?} at rest")),
-            };
-            let is_moving = record.as_ref().is_some_and(|seen| seen.phase.is_some());
-            if !is_moving || begun.elapsed() > PATIENCE {
-                records.insert(id.to_string(), record);
-                break;
-            }
-            sleep(Duration::from_millis(5)).await;
-        }
-    }
-    // Revokes may have ended meanwhile.
-    let counts = get(client, "/stats").await?;
-    let counts =
-        ["working", "success", "failed"].map(|name| counts["tasks"][name].as_u64().unwrap_or(u64::MAX));
-    let accept = [("accept", "application/x-ndjson")];
-    let list = client.try_send(hyper::Method::GET, "/tasks", &accept, "").await?;
-    let lines =
-        list.text().lines().map(|line| serde_json::from_str(line).ok().and_then(|line| Listed::parse(&line)));
-    let listed = lines.collect::<Option<Vec<_>>>().ok_or_else(|| format!("a broken list, {stats}"))?;
-    Ok(Rest { records, listed, counts, clock_jumped: false })
-}
-
-async fn get(client: &Client, path: &str) -> Result<Value, String> {
-    let answer = client.try_send(hyper::Method::GET, path, &[], "").await?;
-    serde_json::from_slice(&answer.body).map_err(|error| format!("{path}: {error}"))
-}
-
-fn config(receiver: &Receiver, disk: Option<&Disk>) -> String {
-    let path = disk.map_or_else(|| "data".to_owned(), |disk| disk.path().join("data").display().to_string());
-    let mut config = format!("[server]\ngrace = \"1s\"\n[store]\npath = {path:?}\nhot_tasks = 60\n");
-    for name in workload::HANDLERS {
-        let url = receiver.url("");
-        let on_crash = if name == "plain" { "retry" } else { "fail" };
-        let _ = write!(
-            config,
-            "[handlers.{name}]\ntype = \"webhook\"\nurl = \"{url}/run/{{id}}\"\ntimeout = \"400ms\"\n\
-             concurrency = 12\non_crash = \"{on_crash}\"\n\
-             retry = {{ attempts = {ATTEMPTS}, initial = \"5ms\", max_interval = \"30ms\" }}\n"
-        );
-        if name != "plain" {
-            let _ = write!(config, "[handlers.{name}.revoke]\nurl = \"{url}/revoke/{{id}}\"\n");
-        }
-        if name == "told" {
-            for event in ["on_success", "on_failure"] {
-                let _ = write!(config, "[handlers.{name}.{event}]\nurl = \"{url}/notice/{{id}}\"\n");
-            }
-        }
-    }
-    config
 }

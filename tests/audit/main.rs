@@ -18,14 +18,21 @@
     reason = "in a test that is how it fails, and what it says"
 )]
 
+mod answer;
+mod asking;
+mod bulk;
 mod checker;
 mod disk;
+mod follower;
+mod groups;
 mod history;
 mod life;
+mod lists;
 mod nemesis;
 mod oracle;
 mod proofs;
 mod receiver;
+mod shell;
 mod tally;
 mod workload;
 

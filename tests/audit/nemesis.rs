@@ -63,6 +63,10 @@ pub(crate) enum Point {
     AfterArchiving,
     BeforeArchived,
     AfterArchived,
+    BeforeIndexing,
+    AfterIndexing,
+    BeforeIndexed,
+    AfterIndexed,
     AtStart,
 }
 
@@ -79,7 +83,7 @@ pub(crate) enum Watch {
 }
 
 impl Point {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::BeforeAppend,
         Self::AfterAppend,
         Self::BeforeCommit,
@@ -93,12 +97,18 @@ impl Point {
         Self::AfterArchiving,
         Self::BeforeArchived,
         Self::AfterArchived,
+        Self::BeforeIndexing,
+        Self::AfterIndexing,
+        Self::BeforeIndexed,
+        Self::AfterIndexed,
         Self::AtStart,
     ];
 
     pub(crate) fn watch(self) -> Watch {
         const JOURNAL: &str = "journal";
         const ARCHIVE: &str = "archive";
+        // Its files are numbered.
+        const INDEX: &str = "0";
         match self {
             Self::BeforeAppend => Watch::Disk(Act::Write, When::Before, JOURNAL),
             Self::AfterAppend => Watch::Disk(Act::Write, When::After, JOURNAL),
@@ -113,6 +123,10 @@ impl Point {
             Self::AfterArchiving => Watch::Disk(Act::Write, When::After, ARCHIVE),
             Self::BeforeArchived => Watch::Disk(Act::Sync, When::Before, ARCHIVE),
             Self::AfterArchived => Watch::Disk(Act::Sync, When::After, ARCHIVE),
+            Self::BeforeIndexing => Watch::Disk(Act::Write, When::Before, INDEX),
+            Self::AfterIndexing => Watch::Disk(Act::Write, When::After, INDEX),
+            Self::BeforeIndexed => Watch::Disk(Act::Sync, When::Before, INDEX),
+            Self::AfterIndexed => Watch::Disk(Act::Sync, When::After, INDEX),
             Self::AtStart => Watch::DiskOfNext(Act::Write, When::After, ""),
         }
     }

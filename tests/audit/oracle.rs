@@ -10,7 +10,7 @@ use todc_utils::linearizability::WGLChecker;
 use todc_utils::linearizability::history::{Action, History};
 use todc_utils::specifications::Specification;
 
-use crate::history::{Answer, Ask, Crash, Name, Operation, Phase, Seen, Time};
+use crate::history::{Answer, Ask, Crash, How, Name, Operation, Phase, Seen, Time};
 
 /// A longer history, or one with more requests of unknown outcome, takes too long.
 const REQUESTS_MAX: usize = 90;
@@ -29,25 +29,40 @@ pub(crate) enum Verdict {
 pub(crate) fn judge(operations: &[&Operation], crashes: &[Crash], is_relaunched: bool) -> Verdict {
     let mut moves = Vec::new();
     for operation in operations {
-        let Operation { ask, began, ended, answer, .. } = operation;
+        let Operation { ask, how, began, ended, answer, .. } = operation;
         let is_write = *ask != Ask::Read;
-        match answer {
-            Answer::Unknown if is_write => moves.push((*began, *ended, Move::Perhaps(*ask))),
-            Answer::Unknown | Answer::Refused(None) => {}
-            Answer::Refused(Some(name)) => moves.push((*began, *ended, Move::Refused(*name))),
+        // A launch that was let in met its conditions.
+        let (mut gate, mut more) = (Gate::Open, None);
+        let what = match answer {
+            Answer::Unknown if is_write => Move::Perhaps(*ask),
+            Answer::Unknown | Answer::Refused(None) => continue,
+            Answer::Refused(Some(name)) => Move::Refused(*ask, *name),
+            Answer::Same(seen) => {
+                gate = Gate::Same;
+                Move::Read(Some(seen.clone()))
+            }
+            Answer::Unmet(name) => {
+                gate = Gate::Unmet;
+                Move::Named(name.unwrap_or(Name::NotFound))
+            }
             Answer::Seen { own: true, seen } if *ask == Ask::LaunchAndWait => {
-                moves.push((*began, *ended, Move::Done(Ask::Launch, None)));
-                moves.push((*began, *ended, Move::Read(Some(seen.clone()))));
+                more = Some(Move::Read(Some(seen.clone())));
+                Move::Done(Ask::Launch, None)
             }
-            Answer::Seen { own, seen } if *own || *ask == Ask::Cancel => {
-                moves.push((*began, *ended, Move::Done(*ask, Some(seen.clone()))));
+            Answer::Seen { own, seen } | Answer::Glimpsed { own, seen } if *own || *ask == Ask::Cancel => {
+                Move::Done(*ask, Some(seen.clone()))
             }
-            Answer::Seen { seen, .. } => moves.push((*began, *ended, Move::Read(Some(seen.clone())))),
-            Answer::Absent { own: true } => moves.push((*began, *ended, Move::Gone(*ask))),
-            Answer::Absent { own: false } => moves.push((*began, *ended, Move::Read(None))),
-        }
+            Answer::Seen { seen, .. } | Answer::Glimpsed { seen, .. } => Move::Read(Some(seen.clone())),
+            Answer::Absent { own: true } => Move::Gone(*ask),
+            Answer::Absent { own: false } => Move::Read(None),
+        };
+        moves.push((*began, *ended, Step { how: *how, gate, what }));
+        moves.extend(more.map(|what| (*began, *ended, Step::free(what))));
     }
-    let unknown = moves.iter().filter(|(_, _, what)| matches!(what, Move::Perhaps(_))).count();
+    let unknown = moves
+        .iter()
+        .filter(|(_, ended, step)| *ended == Time::MAX && matches!(step.what, Move::Perhaps(_)))
+        .count();
     if moves.len() > REQUESTS_MAX || unknown > UNKNOWN_MAX {
         return Verdict::TooLong;
     }
@@ -56,7 +71,7 @@ pub(crate) fn judge(operations: &[&Operation], crashes: &[Crash], is_relaunched:
     let during = crashes.iter().filter(|crash| crash.ended > first && crash.began < last);
     moves.extend(during.map(|crash| {
         let is_recovered = crash.is_recovered;
-        (crash.began, crash.ended, Move::Crash { is_relaunched, is_recovered })
+        (crash.began, crash.ended, Step::free(Move::Crash { is_relaunched, is_recovered }))
     }));
 
     let mut actions = Vec::new();
@@ -75,6 +90,29 @@ pub(crate) fn judge(operations: &[&Operation], crashes: &[Crash], is_relaunched:
     }
 }
 
+/// What happens to the id, where a launch has to find it as its conditions demand.
+#[derive(Debug, Clone)]
+struct Step {
+    how: How,
+    gate: Gate,
+    what: Move,
+}
+
+/// How the conditions of a launch find a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gate {
+    Open,
+    /// This key has launched a run of it.
+    Same,
+    Unmet,
+}
+
+impl Step {
+    fn free(what: Move) -> Self {
+        Self { how: How::default(), gate: Gate::Open, what }
+    }
+}
+
 /// What happens to the id at one moment.
 #[derive(Debug, Clone)]
 enum Move {
@@ -86,8 +124,10 @@ enum Move {
     Gone(Ask),
     /// Nobody knows whether it was done.
     Perhaps(Ask),
-    /// Nothing was changed, and it was in this state.
-    Refused(Name),
+    /// Nothing was changed, and it was in this state, which does not allow it.
+    Refused(Ask, Name),
+    /// It was in this state.
+    Named(Name),
     Crash {
         is_relaunched: bool,
         is_recovered: bool,
@@ -102,6 +142,8 @@ struct Record {
     revision: u64,
     run: u64,
     stage: Stage,
+    /// A bit for each key that has launched a run.
+    keys: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -121,26 +163,37 @@ type Records = BTreeSet<Record>;
 
 impl Specification for Task {
     type State = Records;
-    type Operation = Move;
+    type Operation = Step;
 
     fn init() -> Records {
-        Records::from([Record { revision: 0, run: 0, stage: Stage::Absent }])
+        Records::from([Record { revision: 0, run: 0, stage: Stage::Absent, keys: 0 }])
     }
 
-    fn apply(what: &Move, before: &Records) -> (bool, Records) {
-        let each = before.iter().copied();
+    fn apply(step: &Step, before: &Records) -> (bool, Records) {
+        let Step { how, gate, what } = step;
+        let let_in = |record: &Record| record.gate(*how) == *gate;
+        // Of an unknown one nobody knows whether it was let in either.
+        let is_any = matches!(what, Move::Perhaps(_) | Move::Crash { .. });
+        let each = before.iter().copied().filter(|record| is_any || let_in(record));
         let after: Records = match what {
             Move::Read(seen) => each.filter(|record| record.shows(seen.as_ref())).collect(),
             Move::Done(ask, seen) => {
-                let done = each.flat_map(|record| record.after(*ask));
+                let done = each.flat_map(|record| record.after(*ask, *how));
                 done.filter(|record| seen.is_none() || record.shows(seen.as_ref())).collect()
             }
             Move::Perhaps(ask) => {
-                each.flat_map(|record| record.after(*ask).into_iter().chain([record])).collect()
+                let done =
+                    |record: Record| if let_in(&record) { record.after(*ask, *how) } else { Vec::new() };
+                each.flat_map(|record| done(record).into_iter().chain([record])).collect()
             }
-            Move::Refused(name) => each.filter(|record| record.stage.name() == *name).collect(),
+            Move::Refused(ask, name) => {
+                let is_so =
+                    |record: &Record| record.stage.name() == *name && record.after(*ask, *how).is_empty();
+                each.filter(is_so).collect()
+            }
+            Move::Named(name) => each.filter(|record| record.stage.name() == *name).collect(),
             Move::Gone(ask) => {
-                each.flat_map(|record| record.after(*ask)).filter(|record| record.shows(None)).collect()
+                each.flat_map(|record| record.after(*ask, *how)).filter(|record| record.shows(None)).collect()
             }
             Move::Crash { is_relaunched, is_recovered: true } => {
                 each.flat_map(|record| record.after_crash(*is_relaunched)).collect()
@@ -172,22 +225,42 @@ impl Record {
         Self { revision: self.revision + 1, stage, ..self }
     }
 
-    fn launched(self) -> Vec<Self> {
+    fn launched(self, how: How) -> Vec<Self> {
         let run = self.run + 1;
-        [Stage::Queued(1), Stage::Running(1)].map(|stage| Self { run, ..self.to(stage) }).to_vec()
+        let keys = self.keys | how.key.map_or(0, |key| 1 << key);
+        [Stage::Queued(1), Stage::Running(1)].map(|stage| Self { run, keys, ..self.to(stage) }).to_vec()
+    }
+
+    /// A key is looked at before the other conditions, which the launch with this very key may have made untrue.
+    fn gate(self, how: How) -> Gate {
+        if self.stage == Stage::Absent {
+            return if how.if_match.is_some() { Gate::Unmet } else { Gate::Open };
+        }
+        if how.key.is_some_and(|key| self.keys & 1 << key != 0) {
+            Gate::Same
+        } else if how.if_unknown || how.if_match.is_some_and(|revision| revision != self.revision) {
+            Gate::Unmet
+        } else {
+            Gate::Open
+        }
+    }
+
+    /// A revoked success is as if it had never been.
+    fn revoked(self) -> Self {
+        Self { keys: 0, ..self.to(Stage::Absent) }
     }
 
     /// What this request makes of it; nothing where it is refused.
-    fn after(self, ask: Ask) -> Vec<Self> {
+    fn after(self, ask: Ask, how: How) -> Vec<Self> {
         match (ask, self.stage) {
             (Ask::Launch | Ask::LaunchAndWait, Stage::Absent | Stage::Failed)
-            | (Ask::Retry, Stage::Failed) => self.launched(),
+            | (Ask::Retry, Stage::Failed) => self.launched(how),
             (Ask::Cancel, Stage::Running(attempt)) => vec![self.to(Stage::Canceling(attempt))],
             (Ask::Cancel, Stage::Queued(_) | Stage::BackingOff(_)) => vec![self.to(Stage::Failed)],
             // A second cancel is answered as the first one.
             (Ask::Cancel, Stage::Canceling(_)) => vec![self],
             (Ask::Revoke, Stage::Success | Stage::RevokeFailed) => {
-                vec![self.to(Stage::Revoking), self.to(Stage::Absent)]
+                vec![self.to(Stage::Revoking), self.revoked()]
             }
             (Ask::Forget, Stage::Failed) => vec![self.to(Stage::Absent)],
             _ => Vec::new(),
@@ -201,7 +274,7 @@ impl Record {
                 vec![Stage::Success, Stage::Failed, Stage::BackingOff(attempt + 1)]
             }
             Stage::Running(_) | Stage::Canceling(_) => vec![Stage::Success, Stage::Failed],
-            Stage::Revoking => vec![Stage::Absent, Stage::RevokeFailed],
+            Stage::Revoking => return vec![self.revoked(), self.to(Stage::RevokeFailed)],
             Stage::Absent | Stage::Success | Stage::RevokeFailed | Stage::Failed => Vec::new(),
         };
         next.into_iter().map(|stage| self.to(stage)).collect()
@@ -212,7 +285,7 @@ impl Record {
             // Not launched again where the next process ended between the two.
             Stage::Running(_) if is_relaunched => {
                 let failed = self.to(Stage::Failed);
-                failed.launched().into_iter().chain([failed]).collect()
+                failed.launched(How::default()).into_iter().chain([failed]).collect()
             }
             Stage::Running(_) | Stage::Canceling(_) => vec![self.to(Stage::Failed)],
             Stage::Revoking => vec![self.to(Stage::RevokeFailed)],
@@ -233,7 +306,9 @@ impl Record {
             (Name::Failed, None) => Stage::Failed,
             _ => return false,
         };
-        (self.revision, self.run, self.stage) == (seen.revision, seen.run, stage)
+        // Some answers tell no revision.
+        let is_revision = seen.revision == 0 || seen.revision == self.revision;
+        is_revision && (self.run, self.stage) == (seen.run, stage)
     }
 }
 

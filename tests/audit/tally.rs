@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use crate::history::{Answer, How, Noted, Operation, Tiding};
 use crate::nemesis::{Nemesis, Point};
 
 #[derive(Debug, Default)]
@@ -30,8 +31,33 @@ pub(crate) struct Tally {
     pub(crate) judged: usize,
     pub(crate) unjudged: usize,
     pub(crate) entries_due: usize,
+    pub(crate) conditional: usize,
+    pub(crate) commands: usize,
+    pub(crate) bulks: usize,
+    pub(crate) pauses: usize,
+    pub(crate) in_groups: usize,
+    pub(crate) recorded: usize,
+    pub(crate) streams: usize,
+    pub(crate) events: usize,
+    pub(crate) gaps: usize,
+    pub(crate) index_runs: u64,
     pub(crate) checking: Duration,
     pub(crate) violations: usize,
+}
+
+impl Tally {
+    pub(crate) fn note(&mut self, noted: &Noted) {
+        let is_glimpse = |operation: &&Operation| matches!(operation.answer, Answer::Glimpsed { .. });
+        let is_conditional = |operation: &&Operation| operation.how != How::default();
+        self.conditional += noted.operations.iter().filter(is_conditional).count();
+        self.in_groups += noted.operations.iter().filter(is_glimpse).count();
+        self.bulks += noted.bulks.len();
+        self.pauses += noted.pauses.len();
+        self.recorded += noted.recorded.len();
+        self.streams += noted.streams.len();
+        let told = noted.streams.iter().flat_map(|stream| &stream.told);
+        self.gaps += told.filter(|told| matches!(told.what, Tiding::Gap { .. })).count();
+    }
 }
 
 impl fmt::Display for Tally {
@@ -66,6 +92,15 @@ impl fmt::Display for Tally {
                 }
             }
         }
+        let Self { conditional, in_groups, recorded, streams, events, gaps, index_runs, .. } = self;
+        write!(
+            to,
+            "\n  {conditional} launches with conditions, {in_groups} answers in batches and lookups, "
+        )?;
+        write!(to, "{recorded} whole records, {events} events and {gaps} gaps told to {streams} readers, ")?;
+        write!(to, "{index_runs} runs of the index of ids, ")?;
+        let Self { commands, bulks, pauses, .. } = self;
+        write!(to, "{commands} of the calls were commands, {bulks} bulk operations, {pauses} pauses")?;
         write!(to, "\n  {} ids checked, {} of them by the oracle too ", self.ids, self.judged)?;
         write!(
             to,

@@ -1,18 +1,21 @@
 //! Many clients that launch, retry, cancel, revoke, forget, wait, read and list at random, and note what they are told.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hyper::Method;
-use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::history::{Answer, Ask, History, Id, Listed, Name, Operation, Time, Walk};
-use crate::support::client::{Answer as Response, Client};
+use crate::asking::ask;
+use crate::bulk;
+use crate::follower;
+use crate::groups;
+use crate::history::{Ask, History, How, Id, Name, Stream};
+use crate::lists;
+use crate::support::client::Client;
 
 /// Ids that are asked about at the same time.
 const BUSY_IDS: usize = 24;
@@ -20,7 +23,9 @@ const BUSY_IDS: usize = 24;
 const ASKED_MAX: u32 = 26;
 /// One request in so many is about an id of the past.
 const PAST: u32 = 25;
-pub(crate) const HANDLERS: [&str; 3] = ["hook", "plain", "told"];
+/// `Idempotency-Key`s of an id.
+const KEYS: u8 = 3;
+pub(crate) const HANDLERS: [&str; 4] = ["hook", "plain", "told", "shell"];
 
 /// How long a client waits for an answer.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(1_500);
@@ -59,6 +64,8 @@ struct Ids {
     made: usize,
     busy: VecDeque<(Id, u32)>,
     past: Vec<Id>,
+    /// The last revision that somebody was told of.
+    revisions: HashMap<Id, u64>,
 }
 
 impl Ids {
@@ -67,8 +74,8 @@ impl Ids {
             return Arc::clone(&self.past[fastrand::usize(..self.past.len())]);
         }
         while self.busy.len() < BUSY_IDS {
-            self.busy.push_back((Id::from(format!("t-{}", self.made)), 0));
-            self.made += 1;
+            let new = self.make();
+            self.busy.push_back((new, 0));
         }
         let place = fastrand::usize(..self.busy.len());
         let (id, asked) = &mut self.busy[place];
@@ -79,6 +86,41 @@ impl Ids {
             self.past.push(Arc::clone(&id));
         }
         id
+    }
+
+    fn make(&mut self) -> Id {
+        self.made += 1;
+        Id::from(format!("t-{}", self.made - 1))
+    }
+
+    /// One that is launched once, and asked about now and then.
+    fn make_past(&mut self) -> Id {
+        let id = self.make();
+        self.past.push(Arc::clone(&id));
+        id
+    }
+
+    /// On which conditions a launch of it is asked for.
+    fn conditions(&self, id: &Id) -> How {
+        let how = How::default();
+        match fastrand::u32(..100) {
+            0..25 => How { key: Some(fastrand::u8(..KEYS)), ..how },
+            25..35 => How { if_match: Some(self.revision(id)), ..how },
+            35..40 => How { if_match: Some(self.revision(id)), key: Some(fastrand::u8(..KEYS)), ..how },
+            40..50 => How { if_unknown: true, ..how },
+            50..60 => How { is_strict: true, ..how },
+            _ => how,
+        }
+    }
+
+    /// The one that was told last, mostly.
+    fn revision(&self, id: &Id) -> u64 {
+        let known = self.revisions.get(id).copied().unwrap_or_default();
+        match fastrand::u32(..8) {
+            0 => known.saturating_sub(1),
+            1 => known + 1,
+            _ => known,
+        }
     }
 }
 
@@ -105,6 +147,17 @@ impl Workload {
             running.spawn(Arc::clone(&shared).run());
         }
         running.spawn(Arc::clone(&shared).walk());
+        running.spawn(Arc::clone(&shared).group());
+        running.spawn(Arc::clone(&shared).operate());
+        running.spawn(Arc::clone(&shared).pause());
+        let every = Stream::default();
+        let of_handler = Stream { handler: Some("told"), ..every.clone() };
+        let of_state = Stream { state: Some(Name::Failed), ..every.clone() };
+        for (stream, is_restless) in
+            [(every.clone(), false), (every, true), (of_handler, true), (of_state, true)]
+        {
+            running.spawn(Arc::clone(&shared).follow(stream, is_restless));
+        }
         Self { shared, clients: running }
     }
 
@@ -135,50 +188,11 @@ impl Workload {
     }
 }
 
-/// Asks, and notes what came of it. Returns the answer, if there was one.
-pub(crate) async fn ask(
-    history: &History,
-    client: &Client,
-    ask: Ask,
-    id: &Id,
-    patience: Duration,
-) -> Option<Response> {
-    let task = format!("/tasks/{id}");
-    let (method, path) = match ask {
-        Ask::Launch => (Method::POST, format!("{task}?handler={}", handler(id))),
-        Ask::LaunchAndWait => (Method::PUT, format!("{task}?handler={}&wait=1s", handler(id))),
-        Ask::Retry => (Method::POST, format!("{task}/retry")),
-        Ask::Cancel => (Method::POST, format!("{task}/cancel")),
-        Ask::Revoke => (Method::POST, format!("{task}/revoke")),
-        Ask::Forget => (Method::DELETE, task),
-        Ask::Read => {
-            let ways = ["/status", "", "/status?wait=50ms"];
-            (Method::GET, format!("{task}{}", ways[fastrand::usize(..ways.len())]))
-        }
-    };
-    let began = history.now();
-    let sent = timeout(patience, client.try_send(method, &path, &[], "input")).await;
-    let ended = history.now();
-    let mut noted = history.noted();
-    // Nobody has taken the connection, so nobody has the request.
-    if matches!(&sent, Ok(Err(error)) if error.contains("ConnectionRefused")) {
-        return None;
-    }
-    let response = sent.ok().and_then(Result::ok);
-    let answer = match response.as_ref().map(|response| Answer::parse(ask, response)) {
-        Some(Ok(answer)) => answer,
-        Some(Err(odd)) => {
-            noted.oddities.push(format!("{id}: {odd}"));
-            Answer::Unknown
-        }
-        None => Answer::Unknown,
-    };
-    let ended = if answer == Answer::Unknown { Time::MAX } else { ended };
-    noted.operations.push(Operation { id: Arc::clone(id), ask, began, ended, answer });
-    response
-}
-
 impl Shared {
+    fn ids(&self) -> MutexGuard<'_, Ids> {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn run(self: Arc<Self>) {
         let mut service = self.service.subscribe();
         while !self.is_over.load(Ordering::Relaxed) {
@@ -189,7 +203,7 @@ impl Shared {
             };
             let client = Client::new(base);
             while !self.is_over.load(Ordering::Relaxed) && !service.has_changed().unwrap_or(true) {
-                let id = self.ids.lock().unwrap_or_else(PoisonError::into_inner).draw();
+                let id = self.ids().draw();
                 let wanted = match fastrand::u32(..100) {
                     0..32 => Ask::Launch,
                     32..38 => Ask::LaunchAndWait,
@@ -199,7 +213,14 @@ impl Shared {
                     63..69 => Ask::Forget,
                     _ => Ask::Read,
                 };
-                let is_answered = ask(&self.history, &client, wanted, &id, PATIENCE).await.is_some();
+                let how = if wanted == Ask::Launch { self.ids().conditions(&id) } else { How::default() };
+                let answer = ask(&self.history, &client, wanted, how, &id, PATIENCE).await;
+                let is_answered = answer.is_some();
+                if let Some(revision) =
+                    answer.and_then(|answer| answer.header("etag")?.trim_matches('"').parse().ok())
+                {
+                    self.ids().revisions.insert(Arc::clone(&id), revision);
+                }
                 self.requests.fetch_add(1, Ordering::Relaxed);
                 if !is_answered {
                     self.unknown.fetch_add(1, Ordering::Relaxed);
@@ -223,8 +244,12 @@ impl Shared {
         }
     }
 
-    /// Walks through lists, page by page.
-    async fn walk(self: Arc<Self>) {
+    /// Does this again and again, while there is a service.
+    async fn again<F: Future<Output = ()>>(
+        &self,
+        pause: Duration,
+        mut act: impl FnMut(Client, Arc<str>) -> F,
+    ) {
         let mut service = self.service.subscribe();
         while !self.is_over.load(Ordering::Relaxed) {
             let base = service.borrow_and_update().clone();
@@ -232,46 +257,73 @@ impl Shared {
                 let _ = service.changed().await;
                 continue;
             };
-            let client = Client::new(base);
+            let client = Client::new(&base);
+            let base = Arc::from(base);
             while !self.is_over.load(Ordering::Relaxed) && !service.has_changed().unwrap_or(true) {
-                let name = [Name::Success, Name::Failed, Name::Working][fastrand::usize(..3)];
-                let began = self.history.now();
-                let walked = pages(&client, name, fastrand::bool(), fastrand::usize(3..60)).await;
-                let ended = self.history.now();
-                if let Some((pages, listed)) = walked {
-                    self.history.noted().walks.push(Walk { name, began, ended, pages, listed });
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                act(client.clone(), Arc::clone(&base)).await;
+                tokio::time::sleep(pause).await;
             }
         }
     }
-}
 
-/// Every page of a list; none where the service went away meanwhile.
-async fn pages(
-    client: &Client,
-    name: Name,
-    is_newest_first: bool,
-    limit: usize,
-) -> Option<(usize, Vec<Listed>)> {
-    let order = if is_newest_first { "desc" } else { "asc" };
-    let first = format!("/tasks?state={}&order={order}&limit={limit}", name.as_str());
-    let (mut path, mut listed, mut pages) = (first.clone(), Vec::new(), 0);
-    loop {
-        let page = timeout(PATIENCE, client.try_send(Method::GET, &path, &[], "")).await.ok()?.ok()?;
-        if page.status != 200 {
-            return None;
-        }
-        let page: Value = serde_json::from_slice(&page.body).ok()?;
-        pages += 1;
-        listed.extend(
-            page["tasks"].as_array()?.iter().map(|line| Listed::parse(line).expect("a line of a list")),
-        );
-        // In this order new ones come at the end, and clients never stop: what was there at the beginning is long past.
-        match page["next"].as_str() {
-            Some(cursor) if pages < 2_000 => path = format!("{first}&cursor={cursor}"),
-            Some(_) => return None,
-            None => return Some((pages, listed)),
+    async fn walk(self: Arc<Self>) {
+        let history = &self.history;
+        self.again(Duration::from_millis(20), |client, _| async move { lists::read(history, &client).await })
+            .await;
+    }
+
+    /// Batches and lookups, of ids that others ask about too.
+    async fn group(self: Arc<Self>) {
+        let shared = &self;
+        self.again(Duration::from_millis(15), |client, _| async move {
+            let ids: Vec<_> = (0..fastrand::usize(1..12)).map(|_| shared.ids().draw()).collect();
+            if fastrand::u32(..3) > 0 {
+                groups::look_up(&shared.history, &client, &ids).await;
+            } else {
+                let new = (0..fastrand::usize(..24)).map(|_| shared.ids().make_past()).collect::<Vec<_>>();
+                let mut ids = [ids, new].concat();
+                fastrand::shuffle(&mut ids);
+                groups::launch(&shared.history, &client, &ids).await;
+            }
+        })
+        .await;
+    }
+
+    /// Bulk operations on a few ids.
+    async fn operate(self: Arc<Self>) {
+        let shared = &self;
+        self.again(Duration::from_millis(120), |client, _| async move {
+            let prefix = shared.ids().draw().to_string();
+            bulk::operate(&shared.history, &client, prefix).await;
+        })
+        .await;
+    }
+
+    async fn pause(self: Arc<Self>) {
+        let history = &self.history;
+        self.again(Duration::from_millis(500), |client, base| async move {
+            bulk::pause(history, &client, &base).await;
+        })
+        .await;
+    }
+
+    /// Reads events. One that is restless hangs up now and then, and goes on where it was.
+    async fn follow(self: Arc<Self>, stream: Stream, is_restless: bool) {
+        let number = self.history.follow(stream);
+        let mut service = self.service.subscribe();
+        while !self.is_over.load(Ordering::Relaxed) {
+            let base = service.borrow_and_update().clone();
+            let Some(base) = base else {
+                let _ = service.changed().await;
+                continue;
+            };
+            let patience = Duration::from_millis(if is_restless { fastrand::u64(1..400) } else { 600_000 });
+            let reading = follower::read(&self.history, number, &base, |_| false);
+            tokio::select! {
+                _ = timeout(patience, reading) => {}
+                _ = service.changed() => service.mark_changed(),
+            }
+            tokio::time::sleep(Duration::from_millis(fastrand::u64(..20))).await;
         }
     }
 }

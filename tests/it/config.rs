@@ -89,6 +89,8 @@ fn an_empty_file_gives_the_defaults_and_no_handlers() {
     assert_eq!(config.store.hot_tasks, 20_000);
     assert_eq!(config.store.hot_bytes, 128 * 1024 * 1024);
     assert_eq!(config.store.batch_max, 1024);
+    assert_eq!(config.store.recent_ids, 65_536);
+    assert_eq!(config.store.embedded().recent_ids, 65_536);
     assert_eq!(config.store.queue_max, 65_536);
     assert_eq!(config.store.events_kept, 10_000);
     assert!(!config.server.allow_anonymous && config.server.hosts.is_empty() && config.tokens.is_empty());
@@ -170,6 +172,7 @@ fn every_key_can_be_set() {
         hot_bytes = "1GiB"
         batch_max = 65_536
         queue_max = 1
+        recent_ids = 3
         [retention]
         details = "30d"
         failed = "2w 12h"

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::client::Client;
 
-const START_MAX: Duration = Duration::from_secs(30);
+const START_MAX: Duration = Duration::from_mins(2);
 
 /// A running service with a folder of its own. Dropping it kills it.
 pub(crate) struct TestServer {
