@@ -17,6 +17,7 @@ mod policy;
 mod reader;
 mod retention;
 mod source;
+mod telemetry;
 mod tokens;
 
 use std::collections::BTreeSet;
@@ -32,6 +33,7 @@ use tracing::level_filters::LevelFilter;
 
 pub use error::{ConfigError, Fault, Hint, Place, Problem};
 pub use source::{CLIENT_VARIABLES, Flags, VARIABLE_PREFIX};
+pub use telemetry::OtlpConfig;
 
 use crate::access::Tokens;
 use crate::handler::Handler;
@@ -58,6 +60,8 @@ pub struct Config {
     pub retention: Retention,
     /// `[log]`
     pub log: LogConfig,
+    /// `[telemetry]`; none where no spans are sent.
+    pub otlp: Option<OtlpConfig>,
     /// `[handlers.NAME]`, in the order of the file; at most one of them is the default.
     pub handlers: Vec<Arc<Handler>>,
     /// `[tokens.NAME]`, in the order of the file.
@@ -187,7 +191,7 @@ impl Config {
         let document = file.parse()?;
         let mut reader = Reader::new(file, environment, flags);
         let mut root = reader.root(document.get_ref());
-        let Tables { server, store, retention, log, handlers, tokens } = read_tables(&mut root);
+        let Tables { server, store, retention, log, otlp, handlers, tokens } = read_tables(&mut root);
         root.finish(|key| belongs_elsewhere("", key));
         let effective = reader.finish()?;
         Ok(Self {
@@ -195,6 +199,7 @@ impl Config {
             store,
             retention,
             log,
+            otlp,
             handlers: handlers.into_iter().map(Arc::new).collect(),
             tokens,
             file: file.name.clone(),
@@ -321,6 +326,7 @@ struct Tables {
     store: StoreConfig,
     retention: Retention,
     log: LogConfig,
+    otlp: Option<OtlpConfig>,
     handlers: Vec<Handler>,
     tokens: Tokens,
 }
@@ -330,9 +336,10 @@ fn read_tables(root: &mut Section<'_, '_>) -> Tables {
     let store = StoreConfig::read(root.section("store", true));
     let retention = retention::read(root.section("retention", true));
     let log = LogConfig::read(root.section("log", true));
+    let otlp = telemetry::read(root.section("telemetry", true));
     let handlers = handlers::read(root.section("handlers", false));
     let tokens = tokens::read(root.section("tokens", false), &handlers);
-    Tables { server, store, retention, log, handlers, tokens }
+    Tables { server, store, retention, log, otlp, handlers, tokens }
 }
 
 /// Every key that a config file can have, each with its table. The tables of handlers are called after their types,

@@ -11,12 +11,10 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::task::{HandlerName, Outcome, Policy, Task};
+use crate::task::{HandlerName, Outcome, Policy, Purpose, Task};
 
 pub use command::Command;
 pub use webhook::Webhook;
-
-use webhook::Purpose;
 
 /// Something that a task can be launched with.
 #[derive(Debug)]
@@ -75,7 +73,7 @@ impl Action {
     async fn run(&self, task: &Task, attempt: u32, purpose: Purpose, ending: &CancellationToken) -> Outcome {
         match self {
             Self::Webhook(webhook) => webhook.run(task, attempt, purpose, ending).await,
-            Self::Command(command) => command.run(task, attempt, ending).await,
+            Self::Command(command) => command.run(task, attempt, purpose, ending).await,
         }
     }
 }

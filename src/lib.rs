@@ -46,6 +46,7 @@
 //! | [`access`] | bearer tokens: who may do what |
 //! | [`config`] | file, environment and flags, checked |
 //! | [`metrics`] | what is counted, as OpenMetrics; [`tally`] is what the others count with |
+//! | [`telemetry`] | the log; and [`spans`], which the recorder tells, on their way to a collector |
 //! | [`api`] | the HTTP interface |
 //! | [`reload`] | config that changes while the service runs |
 //! | [`server`] | the accept loop |
@@ -80,6 +81,7 @@ pub mod metrics;
 pub mod recorder;
 pub mod reload;
 pub mod server;
+pub mod spans;
 pub mod store;
 pub mod tally;
 pub mod task;

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -21,7 +21,7 @@ use task_recorder::recorder::{Recorder, RecoveryReport};
 use task_recorder::reload::{self, Reloader};
 use task_recorder::server::{self, ServerOptions};
 use task_recorder::store::{EmbeddedStore, MemoryStore, Store};
-use task_recorder::telemetry;
+use task_recorder::telemetry::{self, Exporter};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
@@ -33,6 +33,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// How many connections the system may keep that were not accepted yet; it may have a lower limit of its own.
 const BACKLOG: u32 = 4096;
+
+/// How long the last spans may take to be sent when the service stops: what is left of the grace period, but some of
+/// it in any case, for what its end has cut off, and no more than a collector needs that lives.
+const SPANS_MIN: Duration = Duration::from_secs(1);
+const SPANS_MAX: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -101,6 +106,12 @@ async fn serve(config: Config, flags: Flags) -> Result<Exit, Stopped> {
         listener.local_addr().context("the address is unknown").map_err(stopped(Exit::CannotListen))?;
     let (store, store_name) = open(&config.store).await.map_err(stopped(Exit::CannotOpenStore))?;
     let recorder = Recorder::with_lanes(store, reload::lanes(&config));
+    let live = Arc::new(ArcSwap::from_pointee(reload::live(&config)));
+    let exporter = config.otlp.clone().map(|otlp| {
+        let (exporter, spans) = Exporter::start(otlp, Arc::clone(&live));
+        recorder.tell_spans(spans);
+        exporter
+    });
     let found = recorder
         .recover()
         .await
@@ -122,7 +133,6 @@ async fn serve(config: Config, flags: Flags) -> Result<Exit, Stopped> {
     let names: Vec<_> = config.handlers.iter().map(|handler| handler.name.as_str()).collect();
     let (names, file, server) = (names.join(", "), config.file.clone(), config.server.clone());
     warn_of_access(&config);
-    let live = Arc::new(ArcSwap::from_pointee(reload::live(&config)));
     let reloader = Arc::new(Reloader::new(flags, config, recorder.clone(), Arc::clone(&live)));
     let reload: Reload = {
         let reloader = Arc::clone(&reloader);
@@ -169,11 +179,19 @@ async fn serve(config: Config, flags: Flags) -> Result<Exit, Stopped> {
         }
     };
     // Status and readiness are answered until the runs have ended; launches are refused.
+    let asked = Instant::now();
     tokio::select! {
         () = recorder.stop(server.grace) => {}
         _ = signals.next(&reloader) => recorder.stop(Duration::ZERO).await,
     }
     closing.cancel();
+    if let Some(exporter) = exporter {
+        let left = server.grace.saturating_sub(asked.elapsed());
+        tokio::select! {
+            () = exporter.stop(left.clamp(SPANS_MIN, SPANS_MAX)) => {}
+            _ = signals.next(&reloader) => {}
+        }
+    }
     background.join_all().await;
     tracing::info!("stopped");
     Ok(exit)

@@ -183,6 +183,11 @@ impl OfService {
                 ([("result", "told")], figures.notices_told),
                 ([("result", "given_up")], figures.notices_given_up),
             ],
+        )?;
+        let (exported, dropped) = self.recorder.span_figures();
+        families.counters(
+            family("spans", "Spans that were told: exported to the collector, or dropped."),
+            [([("result", "exported")], exported), ([("result", "dropped")], dropped)],
         )
     }
 

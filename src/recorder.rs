@@ -19,11 +19,12 @@ mod reload;
 mod retention;
 mod revoke;
 mod run;
+mod spans;
 mod tally;
 mod waiters;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -37,6 +38,7 @@ use self::bulk::Operations;
 use self::endings::Endings;
 use self::lane::{Lane, Place};
 use self::waiters::Waiters;
+use crate::spans::Spans;
 use crate::store::{Counts, Feed, Health, Moved, Page, Query, Refused, Store, StoreError, StoreTally};
 use crate::task::{Change, HandlerName, Refusal, Request, Start, StartKind, Task, TaskId, Trace};
 
@@ -75,6 +77,7 @@ struct Inner {
     /// Outcomes that cannot be written are given up.
     giving_up: CancellationToken,
     tally: Tally,
+    spans: OnceLock<Spans>,
 }
 
 impl Inner {
@@ -141,6 +144,7 @@ impl Recorder {
             aborting: CancellationToken::new(),
             giving_up: CancellationToken::new(),
             tally,
+            spans: OnceLock::new(),
         });
         for lane in inner.lanes.load().values() {
             inner.open(lane);

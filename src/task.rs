@@ -3,6 +3,7 @@
 //! Invariant: [`Task::after`] is the only place that decides whether a change is allowed; every store calls it.
 //! It knows no clock, no disk and no HTTP.
 
+mod call;
 mod id;
 mod input;
 mod moves;
@@ -17,6 +18,7 @@ use jiff::Timestamp;
 use jiff::fmt::serde::timestamp::microsecond;
 use serde::{Deserialize, Serialize};
 
+pub use call::Purpose;
 pub use id::{HANDLER_NAME_BYTES_MAX, HandlerName, InvalidName, TASK_ID_BYTES_MAX, TaskId};
 pub use input::{Digest, Input};
 pub use moves::{Change, Refusal, Stamp};

@@ -1,4 +1,8 @@
-//! The log: which events are written, and in which form.
+//! The log: which events are written, and in which form. And where spans go.
+
+mod encode;
+mod message;
+mod otlp;
 
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal};
@@ -11,6 +15,8 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Registry};
 
 use crate::config::{LogConfig, LogFormat};
+
+pub use otlp::Exporter;
 
 /// Why the log cannot begin.
 #[derive(Debug, thiserror::Error)]

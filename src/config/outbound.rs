@@ -111,13 +111,13 @@ fn lacks<T>(section: &mut Section<'_, '_>, given: &str, key: &'static str, expec
 }
 
 /// What a file holds, and the path that names it.
-struct FromFile<T> {
+pub(super) struct FromFile<T> {
     path: String,
-    content: T,
+    pub(super) content: T,
 }
 
 /// What a file may hold.
-trait Content: Sized {
+pub(super) trait Content: Sized {
     /// It, or what is wrong with the bytes, without a secret in the words.
     fn of(bytes: &[u8]) -> Result<Self, String>;
 }

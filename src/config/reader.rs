@@ -133,6 +133,21 @@ impl<'a> Section<'_, 'a> {
         self.parse(key, &given, kind)
     }
 
+    /// The same; where the key is given nowhere, the value of this variable, which is not one of ours.
+    pub(super) fn optional_or<K: Kind>(
+        &mut self,
+        key: &'static str,
+        kind: &K,
+        variable: Option<&'static str>,
+    ) -> Option<K::Value> {
+        let given = self.given(key).or_else(|| {
+            let name = variable?;
+            let text = self.variable(name).filter(|text| !text.is_empty())?;
+            Some(Given { key: key.to_owned(), raw: Raw::Variable(name, text) })
+        })?;
+        self.parse(key, &given, kind)
+    }
+
     /// The value of a key that has no default; without one that is missing or wrong, which is reported.
     pub(super) fn required<K: Kind>(&mut self, key: &'static str, kind: &K) -> Option<K::Value> {
         if let Some(given) = self.given(key) {
@@ -149,6 +164,11 @@ impl<'a> Section<'_, 'a> {
             self.reader.variables.insert(name.to_owned());
         }
         self.reader.environment.any(name)
+    }
+
+    /// Whether this key is given anywhere, right or wrong.
+    pub(super) fn is_given(&mut self, key: &'static str) -> bool {
+        self.given(key).is_some()
     }
 
     /// Whether the file has this key.
@@ -177,6 +197,11 @@ impl<'a> Section<'_, 'a> {
         for key in keys {
             self.ask(key);
         }
+    }
+
+    /// Reports something about a variable that is not one of ours.
+    pub(super) fn report_variable(&mut self, name: &str, fault: Fault) {
+        self.reader.problems.push(Problem { place: Place::Variable(name.to_owned()), fault });
     }
 
     /// Reports something about the whole table.

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use self::group::Group;
 use self::pipes::Pipes;
 use super::template::{Template, Values};
-use crate::task::{Code, ErrorKind, Failure, Outcome, Task};
+use crate::task::{Code, ErrorKind, Failure, Outcome, Purpose, Task};
 
 /// How long the outputs may stay open once the program has ended, before those who hold them are killed. What the
 /// program itself wrote is in the pipe by then; this is for its helpers that are about to end (`tee`, loggers).
@@ -91,8 +91,14 @@ impl Command {
         &self.settings
     }
 
-    pub(super) async fn run(&self, task: &Task, attempt: u32, ending: &CancellationToken) -> Outcome {
-        let (mut group, mut pipes) = match self.start(task, attempt) {
+    pub(super) async fn run(
+        &self,
+        task: &Task,
+        attempt: u32,
+        purpose: Purpose,
+        ending: &CancellationToken,
+    ) -> Outcome {
+        let (mut group, mut pipes) = match self.start(task, attempt, purpose) {
             Ok(started) => started,
             Err(message) => return Outcome::failed(Failure::new(ErrorKind::Spawn, message)),
         };
@@ -106,7 +112,7 @@ impl Command {
         Outcome { code: status.and_then(code), output: pipes.output.into_output(), result, retry_after: None }
     }
 
-    fn start(&self, task: &Task, attempt: u32) -> Result<(Group, Pipes), String> {
+    fn start(&self, task: &Task, attempt: u32, purpose: Purpose) -> Result<(Group, Pipes), String> {
         let settings = &self.settings;
         let values = Values { id: &task.id, run: task.run, attempt };
         let mut argv = settings.argv.iter().map(|argument| argument.render(&values));
@@ -121,7 +127,7 @@ impl Command {
             .env("TASK_ID", task.id.as_str())
             .env("TASK_RUN", task.run.to_string())
             .env("TASK_ATTEMPT", attempt.to_string())
-            .envs(task.trace.map(|trace| ("TRACEPARENT", trace.with_new_span().to_string())))
+            .envs(task.call_span(purpose, attempt).map(|span| ("TRACEPARENT", span.to_string())))
             .envs(
                 task.input
                     .media_type

@@ -27,15 +27,13 @@ use tokio_util::sync::CancellationToken;
 use self::answer::Answer;
 use self::client::Client;
 use self::payload::{Payload, Sent};
-use self::signature::signatures;
+use self::signature::{message_id, signatures};
 use super::template::{Template, UrlTemplate, Values};
-use crate::task::{Code, ErrorKind, Failure, Outcome, Task, Trace};
+use crate::task::{Code, ErrorKind, Failure, Outcome, Purpose, Task, Trace};
 
 pub use self::egress::{Egress, EgressRule, InvalidRule};
 pub use self::signature::{InvalidSecret, Secret};
 pub use self::tls::{Authorities, CertificateChain, InvalidPem, PrivateKey, Tls};
-
-pub(super) use self::signature::Purpose;
 
 const TASK_ID: HeaderName = HeaderName::from_static("task-id");
 const TASK_RUN: HeaderName = HeaderName::from_static("task-run");
@@ -98,7 +96,8 @@ struct Call<'a> {
     body: Bytes,
     /// The id of the message.
     id: String,
-    trace: Option<Trace>,
+    /// Its own in the trace of its task.
+    span: Option<Trace>,
     /// Of a notice: what happened.
     event: Option<&'static str>,
 }
@@ -160,8 +159,8 @@ impl Webhook {
             values: Values { id: &task.id, run: task.run, attempt },
             media_type: task.input.media_type.as_deref(),
             body: task.input.bytes.clone(),
-            id: purpose.message_id(task),
-            trace: task.trace,
+            id: message_id(task, purpose),
+            span: task.call_span(purpose, attempt),
             event: None,
         };
         self.call(&call, ending).await
@@ -173,8 +172,8 @@ impl Webhook {
             values: Values { id: &task.id, run: task.run, attempt },
             media_type: Some("application/json"),
             body,
-            id: Purpose::Notice.message_id(task),
-            trace: task.trace,
+            id: message_id(task, Purpose::Notice),
+            span: task.call_span(Purpose::Notice, attempt),
             event: Some(task.state_name().as_str()),
         };
         self.call(&call, ending).await
@@ -250,8 +249,8 @@ impl Webhook {
             Some(event) => headers.insert(TASK_EVENT, HeaderValue::from_static(event)),
             None => headers.insert(TASK_ATTEMPT, HeaderValue::from(values.attempt)),
         };
-        if let Some(trace) = call.trace {
-            headers.insert(TRACEPARENT, ours(&trace.with_new_span().to_string())?);
+        if let Some(span) = call.span {
+            headers.insert(TRACEPARENT, ours(&span.to_string())?);
         }
         headers.insert(WEBHOOK_ID, ours(&call.id)?);
         if !self.settings.secrets.is_empty() {

@@ -24,8 +24,11 @@ impl Recorder {
                 self.inner.endings.forget(task);
             }
         } else {
-            if let Some(lane) = self.inner.lane(&task.handler).filter(|_| before.run == task.run) {
-                lane.remove(before.entered);
+            if before.run == task.run {
+                if let Some(lane) = self.inner.lane(&task.handler) {
+                    lane.remove(before.entered);
+                }
+                self.inner.tell_run(&before, task);
             }
             self.inner.enqueue_notice(task);
             self.inner.waiters.notify(id);

@@ -23,7 +23,7 @@ use super::Inner;
 use super::lane::{Lane, Work};
 use super::recovery::BUSY_PAUSE;
 use crate::store::StoreError;
-use crate::task::{Change, ErrorKind, Failure, HandlerName, Outcome, Retry, Task, TaskId};
+use crate::task::{Change, ErrorKind, Failure, HandlerName, Outcome, Purpose, Retry, Task, TaskId};
 
 /// The pause after a look or a write that failed.
 const STORE_PAUSE: Duration = Duration::from_secs(2);
@@ -226,10 +226,13 @@ impl Inner {
             };
             if let Some(work) = spec.of(task.failure().is_some()) {
                 notice.attempts += 1;
+                let begun = self.begin_call(&task);
                 let work = work(Arc::clone(&task), notice.attempts, self.draining.child_token());
                 let outcome = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_panic| {
                     Outcome::failed(Failure::new(ErrorKind::Panic, "the notice panicked"))
                 });
+                let call = (Purpose::Notice, notice.attempts);
+                self.tell_call(begun, &task, call, outcome.code, &outcome.result);
                 match outcome.result {
                     Ok(()) => drop(self.tally.notices_told.fetch_add(1, Ordering::Relaxed)),
                     Err(failure) if is_older(&task, spec.give_up_after) => {

@@ -122,8 +122,12 @@ impl Recorder {
         let lane = self.lane(&task.handler).filter(|(_, spec)| {
             spec.policy.on_crash == OnCrash::Retry && task.phase() == Some(Phase::Running)
         });
-        if let Moved::Done(task) = &settled {
-            self.inner.tally.count_doubt(task);
+        if let Moved::Done(settled) = &settled {
+            self.inner.tally.count_doubt(settled);
+            if matches!(task.phase(), Some(Phase::Running | Phase::Canceling)) {
+                self.inner.tell_attempt(&task, &attempt);
+            }
+            self.inner.tell_run(&task, settled);
         }
         // What is launched again has not come to its end; the launch drops the notice.
         if let Moved::Done(task) = settled

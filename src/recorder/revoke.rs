@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use super::Inner;
 use super::lane::{Lane, Work};
 use super::run::Write;
-use crate::task::{Change, ErrorKind, Failure, Outcome, Task};
+use crate::task::{Change, ErrorKind, Failure, Outcome, Purpose, Task};
 
 /// Runs the action until it succeeds or may not be tried again. `task` is as [`Change::BeginRevoke`] left it.
 pub(super) async fn revoke(inner: Arc<Inner>, lane: Arc<Lane>, undo: Work, task: Arc<Task>) {
@@ -41,6 +41,7 @@ pub(super) async fn revoke(inner: Arc<Inner>, lane: Arc<Lane>, undo: Work, task:
 
 async fn once(inner: &Inner, undo: &Work, task: &Arc<Task>, attempt: u32) -> Outcome {
     let ending = inner.ending(task);
+    let begun = inner.begin_call(task);
     let work = async { undo(Arc::clone(task), attempt, ending.token()).await };
     let mut outcome = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_panic| {
         Outcome::failed(Failure::new(ErrorKind::Panic, "the revoke action panicked"))
@@ -50,5 +51,6 @@ async fn once(inner: &Inner, undo: &Work, task: &Arc<Task>, attempt: u32) -> Out
     {
         failure.kind = ErrorKind::Shutdown;
     }
+    inner.tell_call(begun, task, (Purpose::Revoke, attempt), outcome.code, &outcome.result);
     outcome
 }

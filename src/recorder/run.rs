@@ -226,6 +226,7 @@ impl Inner {
         };
         self.tally.in_flight.fetch_sub(1, Ordering::Relaxed);
         tally.count_attempt(attempt.failure.as_ref(), begun.elapsed());
+        self.tell_attempt(task, &attempt);
         (attempt, output, retry)
     }
 
@@ -237,6 +238,7 @@ impl Inner {
         match self.persist(&task, settle).await {
             Some(Moved::Done(settled)) => {
                 self.tally.count_doubt(&settled);
+                self.tell_run(&task, &settled);
                 self.enqueue_notice(&settled);
             }
             Some(refused @ Moved::Refused(_)) => self.note(&refused),

@@ -13,6 +13,7 @@ const VERSION: &str = "00";
 const TEXT_BYTES: usize = 55;
 /// The flags that have a meaning: sampled, and random trace id. Others are not passed on, as the standard asks.
 const KNOWN_FLAGS: u8 = 0b11;
+const SAMPLED: u8 = 0b01;
 
 /// Which trace something belongs to, and below which span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,10 +41,34 @@ impl Trace {
         TraceId(self.id)
     }
 
-    /// The same trace below a new span.
+    /// Its id as bytes, the first digits first.
     #[must_use]
-    pub fn with_new_span(self) -> Self {
-        Self { span: NonZeroU64::new(fastrand::u64(1..)).unwrap_or(self.span), ..self }
+    pub fn id_bytes(&self) -> [u8; 16] {
+        self.id.get().to_be_bytes()
+    }
+
+    /// The id of the span as bytes, the first digits first.
+    #[must_use]
+    pub fn span_bytes(&self) -> [u8; 8] {
+        self.span.get().to_be_bytes()
+    }
+
+    /// The flags that are passed on.
+    #[must_use]
+    pub fn flags(&self) -> u8 {
+        self.flags
+    }
+
+    /// Whether those before us record what they do.
+    #[must_use]
+    pub fn is_sampled(&self) -> bool {
+        self.flags & SAMPLED != 0
+    }
+
+    /// The same trace below another span; 0, which is the id of none, counts as 1.
+    #[must_use]
+    pub fn with_span(self, span: u64) -> Self {
+        Self { span: NonZeroU64::new(span).unwrap_or(NonZeroU64::MIN), ..self }
     }
 }
 
@@ -163,10 +188,20 @@ mod tests {
     }
 
     #[test]
-    fn each_new_span_is_another_one_of_the_same_trace() {
+    fn another_span_is_in_the_same_trace() {
         let trace: Trace = format!("00-{SPAN}-01").parse().unwrap();
-        let (one, two) = (trace.with_new_span(), trace.with_new_span());
-        assert!(one != two && one != trace);
-        assert_eq!((one.id(), one.flags), (trace.id(), trace.flags));
+        let (other, none) = (trace.with_span(0x10), trace.with_span(0));
+        assert_eq!(other.to_string(), "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000010-01");
+        assert_eq!(none.to_string().parse(), Ok(none), "it is valid whatever it was made of");
+        assert_eq!((other.id(), other.flags()), (trace.id(), trace.flags()));
+        assert_eq!(other.id_bytes()[..2], [0x4b, 0xf9]);
+        assert_eq!(other.span_bytes(), [0, 0, 0, 0, 0, 0, 0, 0x10]);
+    }
+
+    #[test]
+    fn the_flag_of_the_caller_says_whether_it_is_sampled() {
+        for (flags, is_sampled) in [("00", false), ("01", true), ("02", false), ("03", true)] {
+            assert_eq!(format!("00-{SPAN}-{flags}").parse::<Trace>().unwrap().is_sampled(), is_sampled);
+        }
     }
 }

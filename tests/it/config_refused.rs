@@ -42,7 +42,7 @@ fn each_mistake_in_a_name_or_value_is_told_with_its_line_and_what_would_be_right
         ("[server]\nlistn = 1".into(), "2:1", &["unknown key `listn` in [server]", "did you mean `listen`?"]),
         ("[server]\n\n  body-timeout = 1".into(), "3:3", &["did you mean `body_timeout`?"]),
         ("[sever]".into(), "1:2", &["unknown key `sever` at the top", "did you mean `server`?"]),
-        ("zzz = 1".into(), "1:1", &["known are handlers, log, retention, server, store"]),
+        ("zzz = 1".into(), "1:1", &["known are handlers, log, retention, server, store, telemetry, tokens"]),
         ("[log]\nzzz = 1".into(), "2:1", &["unknown key `zzz` in [log]", "known are format, level"]),
         ("listen = \"0.0.0.0:80\"".into(), "1:1", &["`listen` at the top", "it belongs in [server]"]),
         ("[server]\nlevel = \"info\"".into(), "2:1", &["it belongs in [log]"]),

@@ -78,7 +78,7 @@ impl Metrics {
         self.samples.get(&full).unwrap_or_else(|| panic!("no {full} in\n{}", self.text))
     }
 
-    fn count(&self, series: &str) -> usize {
+    pub(crate) fn count(&self, series: &str) -> usize {
         let text = self.text(series);
         text.strip_suffix(".0").unwrap_or(text).parse().unwrap()
     }

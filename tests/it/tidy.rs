@@ -6,11 +6,12 @@ use std::path::Path;
 use regex::Regex;
 
 /// Which modules of the crate a module may use; one that is not listed may use all, and none of the listed may use it.
-const MAY_USE: [(&str, &[&str]); 8] = [
+const MAY_USE: [(&str, &[&str]); 9] = [
     ("tally", &[]),
     ("task", &[]),
     ("store", &["tally", "task"]),
-    ("recorder", &["tally", "task", "store"]),
+    ("spans", &["task"]),
+    ("recorder", &["tally", "task", "spans", "store"]),
     ("handler", &["task"]),
     ("access", &["task"]),
     ("config", &["task", "handler", "store", "access"]),

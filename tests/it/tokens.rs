@@ -12,6 +12,7 @@ use task_recorder::api::{Route, routes};
 use crate::support::client::{Answer, Client};
 use crate::support::server::TestServer;
 use crate::support::sse::Events;
+use crate::support::until;
 
 /// Handlers for every test here.
 pub(crate) const HANDLERS: &str = "
@@ -204,6 +205,7 @@ async fn an_address_that_fails_too_often_is_told_to_wait_and_a_right_secret_is_l
     assert_eq!(with(&client, "s-r", Method::GET, "/stats", "").await.status, 200);
     client.get("/stats").await.problem(401, "token-required");
     assert_eq!(client.get("/readyz").await.status, 200);
+    until("the line", || server.logged("faster than server.auth_failures")).await;
     assert_eq!(server.log().matches("faster than server.auth_failures").count(), 1, "{}", server.log());
     assert!(!server.log().contains("s-x"), "no secret is logged");
 }

@@ -82,7 +82,8 @@ impl UrlTemplate {
     }
 
     /// Where it leads to: scheme, host and port, with `/` as the path.
-    pub(in crate::handler) fn root(&self) -> &Uri {
+    #[must_use]
+    pub fn root(&self) -> &Uri {
         &self.root
     }
 

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ring::hmac;
 
-use crate::task::{Digest, Task};
+use crate::task::{Digest, Purpose, Task};
 
 /// What a secret begins with.
 const SECRET_PREFIX: &str = "whsec_";
@@ -33,33 +33,20 @@ pub enum InvalidSecret {
     Length(usize),
 }
 
-/// What a message is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::handler) enum Purpose {
-    /// To do the work.
-    Launch,
-    /// To undo it.
-    Revoke,
-    /// To tell of an outcome.
-    Notice,
-}
-
-impl Purpose {
-    /// The id of the message. That of a launch or a revoke is the same over attempts, relaunches and restarts, until a
-    /// success is revoked; that of a notice over all attempts to tell of one run.
-    pub(super) fn message_id(self, task: &Task) -> String {
-        let (prefix, generation) = match self {
-            Self::Launch => ("task_", task.revoked),
-            Self::Revoke => ("revoke_", task.revoked),
-            Self::Notice => ("notice_", task.run),
-        };
-        // The number ends at the colon, so that no two of them look alike.
-        let hash = Digest::of(format!("{generation}:{}", task.id).as_bytes());
-        let mut id = String::with_capacity(prefix.len() + 32);
-        id.push_str(prefix);
-        hash.push_half_to(&mut id);
-        id
-    }
+/// The id of a message. That of a launch or a revoke is the same over attempts, relaunches and restarts, until a
+/// success is revoked; that of a notice over all attempts to tell of one run.
+pub(super) fn message_id(task: &Task, purpose: Purpose) -> String {
+    let (prefix, generation) = match purpose {
+        Purpose::Launch => ("task_", task.revoked),
+        Purpose::Revoke => ("revoke_", task.revoked),
+        Purpose::Notice => ("notice_", task.run),
+    };
+    // The number ends at the colon, so that no two of them look alike.
+    let hash = Digest::of(format!("{generation}:{}", task.id).as_bytes());
+    let mut id = String::with_capacity(prefix.len() + 32);
+    id.push_str(prefix);
+    hash.push_half_to(&mut id);
+    id
 }
 
 impl Secret {

@@ -51,7 +51,8 @@ impl Tls {
         Ok(Self { config: Arc::new(config) })
     }
 
-    pub(super) fn config(&self) -> ClientConfig {
+    /// As a connector of hyper takes it.
+    pub(crate) fn config(&self) -> ClientConfig {
         ClientConfig::clone(&self.config)
     }
 }

@@ -104,7 +104,9 @@ impl Ids {
     pub(super) fn add<'a>(&self, rows: impl Iterator<Item = (&'a TaskId, u64)>) {
         let entries: Vec<_> = rows.map(|(id, place)| Entry { hash: self.hash(id), place }).collect();
         let mut contents = self.write();
-        entries.into_iter().for_each(|entry| contents.recent.add(entry));
+        for entry in entries {
+            contents.recent.add(entry);
+        }
     }
 
     /// Whether a run is to be made of what is in memory.

@@ -169,6 +169,7 @@ fn launch(
         .args(["--config", "config.toml", "--listen", "127.0.0.1:0"])
         .current_dir(folder)
         .env_remove("RUST_LOG")
+        .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
         .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
