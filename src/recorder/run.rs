@@ -28,7 +28,8 @@ use crate::task::{
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
-type FirstWord = oneshot::Sender<Result<Launch, StoreError>>;
+/// What a launch came to, said as soon as it is durable.
+type Word = Result<Launch, StoreError>;
 
 /// Claims the id, says so, and runs `work` once.
 pub(super) async fn run_once<W, F>(
@@ -36,12 +37,14 @@ pub(super) async fn run_once<W, F>(
     id: TaskId,
     start: Start,
     work: W,
-    first_word: FirstWord,
+    first_word: oneshot::Sender<Word>,
 ) where
     W: FnOnce(Arc<Task>, u32, CancellationToken) -> F,
     F: Future<Output = Outcome>,
 {
-    let Some(claim) = inner.claim(&id, start, first_word).await else { return };
+    let (word, claim) = inner.claim(&id, start).await;
+    say(first_word, word);
+    let Some(claim) = claim else { return };
     let task = Arc::clone(claim.task());
     let (attempt, output, _) = inner.attempt(&task, &inner.tally.of(&task.handler), work).await;
     inner.settle(claim, attempt, output).await;
@@ -54,14 +57,22 @@ pub(super) async fn run_in_lane(
     mut place: Place,
     id: TaskId,
     start: Start,
-    first_word: FirstWord,
+    first_word: oneshot::Sender<Word>,
 ) {
-    let Some(claim) = inner.claim(&id, start, first_word).await else { return };
+    let (word, claim) = inner.claim(&id, start).await;
+    let Some(claim) = claim else {
+        // First: who is told may launch the next one at once, and finds the place free.
+        drop(place);
+        return say(first_word, word);
+    };
+    let task = Arc::clone(claim.task());
     if place.is_queued {
         place.fill(claim);
+        inner.leave_if_canceled(&lane, &task).await;
+        say(first_word, word);
     } else {
+        say(first_word, word);
         place.used();
-        let task = Arc::clone(claim.task());
         attempt_in_lane(&inner, &lane, claim, task).await;
     }
 }
@@ -146,10 +157,9 @@ pub(super) enum Write {
 }
 
 impl Inner {
-    /// Claims and gives the first word. An error of the first word means that nobody waits any more; the run goes on
-    /// all the same.
-    async fn claim(&self, id: &TaskId, start: Start, first_word: FirstWord) -> Option<Claim> {
-        let (word, claim) = match self.store.claim(id, start).await {
+    /// Claims. Returns the first word, and the claim if there is one.
+    async fn claim(&self, id: &TaskId, start: Start) -> (Word, Option<Claim>) {
+        match self.store.claim(id, start).await {
             Ok(Claimed::Started(claim)) => {
                 self.tally.count(LaunchResult::Started);
                 (Ok(Launch::Started(Arc::clone(claim.task()))), Some(claim))
@@ -159,9 +169,16 @@ impl Inner {
                 (Ok(Launch::Refused(refused)), None)
             }
             Err(error) => (Err(error), None),
-        };
-        let _ = first_word.send(word);
-        claim
+        }
+    }
+
+    /// A cancel that came before the task was in the queue has found nothing there to take out.
+    async fn leave_if_canceled(&self, lane: &Lane, queued: &Task) {
+        // Where the store cannot tell, it leaves when it is its turn.
+        let Ok(now) = self.store.get(&queued.id).await else { return };
+        if !now.is_some_and(|now| now.is_working() && now.run == queued.run) {
+            lane.remove(queued.entered);
+        }
     }
 
     /// What tells an attempt to end, also one that begins when all have been told.
@@ -303,6 +320,11 @@ impl Inner {
             tracing::warn!(task.id = id, run, trace.id = trace_id, reason = %refused.reason, "a late outcome was refused");
         }
     }
+}
+
+/// Says the first word. Where nobody waits for it any more, the run goes on all the same.
+fn say(first_word: oneshot::Sender<Word>, word: Word) {
+    let _ = first_word.send(word);
 }
 
 /// The attempt of a run that a caller has canceled. One that succeeded all the same has succeeded.

@@ -133,6 +133,19 @@ async fn a_full_queue_refuses_launches_and_tells_duplicates_how_they_stand() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_duplicate_holds_no_place_in_the_queue_once_it_is_told() {
+    let stage = Stage::new(Policy { queue_max: 1, ..one_at_once() });
+    stage.work.by_default(held().1);
+    stage.start("a").await;
+    for _ in 0..2_000 {
+        assert_eq!(refusal(stage.launch("a").await), Some(Refusal::Working));
+        stage.start("b").await;
+        stage.recorder.cancel(&id("b")).await.unwrap();
+        stage.settled("b").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_takes_exactly_as_many_as_it_says() {
     for _ in 0..100 {
         let stage = Arc::new(Stage::new(Policy { queue_max: 10, ..one_at_once() }));
