@@ -56,3 +56,34 @@ impl Drop for Ending {
         self.by_run.remove_sync(&self.key);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::{Change, Input, Request, Stamp, Start};
+
+    #[test]
+    fn a_token_is_held_only_while_its_attempt_is_under_way() {
+        let id: TaskId = "order-42".parse().unwrap();
+        let start = Start::from(Request::new("h".parse().unwrap(), Input::empty()));
+        let stamp = Stamp { seq: 1, at: jiff::Timestamp::UNIX_EPOCH };
+        let task = Task::after(None, &id, Change::Claim(start), stamp).unwrap();
+        let (endings, later) = (Endings::default(), Task { run: 2, ..task.clone() });
+
+        let ending = endings.enter(&task);
+        assert_eq!(endings.by_run.len(), 1);
+        endings.end(&later);
+        assert!(!ending.token().is_cancelled(), "another run was told to end");
+        endings.end(&task);
+        assert!(ending.token().is_cancelled());
+        drop(ending);
+        endings.forget(&later);
+        assert_eq!(endings.by_run.len(), 0);
+
+        endings.end(&task);
+        assert!(endings.enter(&task).token().is_cancelled(), "it was told before it began");
+        let (one, other) = (endings.enter(&task), endings.enter(&later));
+        endings.end_all();
+        assert!(one.token().is_cancelled() && other.token().is_cancelled());
+    }
+}

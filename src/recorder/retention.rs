@@ -262,6 +262,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_changes_after_it_was_listed_is_held_only_if_it_stays_where_it_is() {
+        let store = MemoryStore::new();
+        let (a, b, c) = (settled(&store, "a").await, settled(&store, "b").await, settled(&store, "c").await);
+        let rule = drop_details(Duration::ZERO);
+        let listed = vec![Arc::clone(&a), Arc::clone(&b), Arc::clone(&c)];
+        done(store.change(&a.id, Change::Revoke).await.unwrap());
+        done(store.change(&b.id, Change::BeginRevoke).await.unwrap());
+        let become_of = rule.change_all(&store, listed).await.unwrap();
+        assert_eq!((become_of.changed, become_of.held), (1, Some(b.entered)));
+        assert!(is_dropped(&store, &c).await && !is_dropped(&store, &b).await);
+    }
+
+    #[tokio::test]
     async fn what_is_too_young_is_not_passed_by() {
         let store = MemoryStore::new();
         let task = settled(&store, "a").await;
@@ -269,6 +282,20 @@ mod tests {
         rule.apply(&store).await.unwrap();
         assert_eq!((rule.done_to, is_dropped(&store, &task).await), (None, false));
         rule.age = Duration::ZERO;
+        rule.apply(&store).await.unwrap();
+        assert_eq!((rule.done_to, is_dropped(&store, &task).await), (Some(task.entered), true));
+    }
+
+    #[tokio::test]
+    async fn nothing_behind_what_is_too_young_is_passed_by() {
+        let store = MemoryStore::new();
+        let task = settled(&store, "a").await;
+        let young = Task { since: Timestamp::now() + Duration::from_hours(1), ..(*task).clone() };
+        for n in 0..=PAGE {
+            let id: TaskId = format!("t{n}").parse().unwrap();
+            done(store.change(&id, Change::Import(Box::new(young.clone()))).await.unwrap());
+        }
+        let mut rule = drop_details(Duration::ZERO);
         rule.apply(&store).await.unwrap();
         assert_eq!((rule.done_to, is_dropped(&store, &task).await), (Some(task.entered), true));
     }

@@ -363,3 +363,15 @@ fn text_of(panic: &(dyn Any + Send)) -> &str {
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_panic_says_is_found_where_it_is_a_text() {
+        assert_eq!(text_of(&"a literal"), "a literal");
+        assert_eq!(text_of(&format!("{} words", 2)), "2 words");
+        assert_eq!(text_of(&42), "no message");
+    }
+}

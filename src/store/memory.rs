@@ -99,3 +99,13 @@ impl Store for MemoryStore {
         self.table.feeder.close();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_makes_no_commits_that_could_be_counted() {
+        assert!(MemoryStore::new().tally().is_none());
+    }
+}

@@ -93,3 +93,16 @@ impl Order {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_place_is_before_itself() {
+        for (order, first, second) in [(Order::Ascending, 1, 2), (Order::Descending, 2, 1)] {
+            assert!(order.is_before(first, second) && !order.is_before(second, first), "{order:?}");
+            assert!(!order.is_before(first, first), "{order:?}");
+        }
+    }
+}

@@ -276,3 +276,39 @@ impl Table {
         self.order.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::{Input, Request, Start};
+
+    #[test]
+    fn a_move_has_dropped_bytes_where_there_were_some_and_are_none() {
+        let id: TaskId = "order-42".parse().unwrap();
+        let input = |text: &'static str| Input::new(None, text.into());
+        let task = |text| {
+            let start = Start::from(Request::new("h".parse().unwrap(), input(text)));
+            Arc::new(Task::after(None, &id, Change::Claim(start), Stamp { seq: 1, at: now() }).unwrap())
+        };
+        let dropped = |text| {
+            let task =
+                Task { input: input(text).without_bytes(), details_dropped: true, ..(*task(text)).clone() };
+            Arc::new(task)
+        };
+        for (previous, next, has_dropped) in [
+            (None, task(""), false),
+            (Some(task("some")), task("some"), false),
+            (Some(task("some")), task("other"), false),
+            (Some(task("")), task(""), false),
+            (Some(task("")), task("some"), false),
+            (Some(task("some")), task(""), true),
+            (Some(task("some")), dropped("some"), true),
+            // Without bytes there may have been attempts.
+            (Some(task("")), dropped(""), true),
+            (Some(dropped("some")), dropped("some"), false),
+        ] {
+            let one = Move { previous, next };
+            assert_eq!(one.has_dropped_bytes(), has_dropped, "{one:?}");
+        }
+    }
+}

@@ -119,5 +119,10 @@ mod tests {
         assert_eq!(digest.to_string(), text);
         assert_eq!(serde_json::from_str::<Digest>(&format!("\"{text}\"")).unwrap(), digest);
         assert!(serde_json::from_str::<Digest>("\"ba78\"").is_err());
+        assert!(serde_json::from_str::<Digest>(&format!("\"{}\"", text.replace('f', "g"))).is_err());
+
+        let mut half = "task_".to_owned();
+        digest.push_half_to(&mut half);
+        assert_eq!(half, "task_ba7816bf8f01cfea414140de5dae2223");
     }
 }

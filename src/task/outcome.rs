@@ -193,3 +193,31 @@ error_kinds! {
     /// The service stopped before the run ended.
     Shutdown = "shutdown", in_doubt: true;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_answer_of_5xx_but_503_leaves_a_doubt() {
+        for (code, in_doubt) in [(304, false), (404, false), (429, false), (499, false), (503, false)]
+            .into_iter()
+            .chain([500, 501, 502, 504, 599].map(|code| (code, true)))
+        {
+            let failure = Failure::status(code, "it answered");
+            assert_eq!((failure.kind, failure.in_doubt), (ErrorKind::Status, in_doubt), "{code}");
+        }
+        assert!(ErrorKind::Timeout.in_doubt());
+        assert!(!Failure::without_effect(ErrorKind::Timeout, "before anything was sent").in_doubt);
+    }
+
+    #[test]
+    fn the_beginning_of_an_output_is_no_longer_than_asked_for() {
+        let output = |bytes: &'static str| Output { bytes: bytes.into(), ..Output::default() };
+        assert_eq!(output("two apples").beginning(3).as_deref(), Some("two"));
+        assert_eq!(output("two").beginning(3).as_deref(), Some("two"));
+        assert_eq!(output("two").beginning(4).as_deref(), Some("two"));
+        assert_eq!(output("").beginning(3), None);
+        assert_eq!(output("two").beginning(0), None);
+    }
+}

@@ -124,4 +124,11 @@ mod tests {
         }
         assert!(!orders.is_within(&reach(&["report"], &[])));
     }
+    #[test]
+    fn everything_is_what_no_list_narrows() {
+        assert!(Reach::default().is_everything());
+        for narrowed in [reach(&["charge"], &[]), reach(&[], &["order-"]), reach(&["charge"], &["order-"])] {
+            assert!(!narrowed.is_everything(), "{narrowed:?}");
+        }
+    }
 }

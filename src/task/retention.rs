@@ -30,3 +30,21 @@ impl Retention {
         self.details.is_none() && self.failed.is_none() && self.success.is_none()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_off_while_no_age_is_given() {
+        let (off, age) = (Retention::default(), Some(Duration::from_secs(1)));
+        assert!(off.is_off());
+        for on in [
+            Retention { details: age, ..off.clone() },
+            Retention { failed: age, ..off.clone() },
+            Retention { success: age, ..off },
+        ] {
+            assert!(!on.is_off(), "{on:?}");
+        }
+    }
+}

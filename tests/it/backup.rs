@@ -13,7 +13,8 @@ use tokio::task::JoinSet;
 use crate::crash::{Told, load};
 use crate::http::config;
 use crate::stores::{
-    Kind, Moves as _, id, in_states, list_all, list_ids, open_embedded, query, run, success,
+    Kind, Moves as _, claim, id, in_states, launch, list_all, list_ids, open_embedded, query, run, settle,
+    success,
 };
 use crate::support::program::{Ran, ended, ran, run as program_run};
 use crate::support::receiver::{Answer, Behaviour, Gate, Receiver};
@@ -215,4 +216,24 @@ async fn a_copy_that_cannot_be_written_is_taken_away_and_one_that_was_cut_off_is
     let arguments = ["export", "--store", target.to_str().unwrap()];
     let exported = ended(crate::support::program::program(&[], &arguments)).await;
     assert_eq!(exported.lines().len(), 20, "{}", exported.err);
+}
+
+#[tokio::test]
+async fn a_copy_tells_how_many_bytes_there_are_and_how_many_it_has() {
+    let store = Kind::Tiny(4).open();
+    for n in 0..12 {
+        let claim = claim(&*store, &id(&format!("t-{n}")), launch(vec![b'x'; 1 << 20])).await;
+        settle(&*store, claim, success()).await;
+    }
+    store.at_rest().await;
+    let folder = TempDir::new().unwrap();
+    let target = folder.path().join("copy");
+    let mut told = Vec::new();
+    Snapshot::open(store.path()).unwrap().copy_to(&target, |copied, all| told.push((copied, all))).unwrap();
+    let size = |name: &str| std::fs::metadata(target.join(name)).unwrap().len();
+    let all = size("journal.db") + size("archive.db");
+    assert!(told.len() > 2 && told.is_sorted(), "{told:?}");
+    for (copied, of) in told {
+        assert!(of == all && copied > 0 && copied < all, "{copied} of {of}, and {all} are there");
+    }
 }

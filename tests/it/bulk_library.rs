@@ -12,7 +12,7 @@ use task_recorder::recorder::{
 };
 use task_recorder::store::{Claimed, EmbeddedOptions, EmbeddedStore, Filter, MemoryStore, Store};
 use task_recorder::task::{
-    Attempt, ErrorKind, Failure, HandlerName, Input, Outcome, Policy, Request, TaskId,
+    Attempt, ErrorKind, Failure, HandlerName, Input, Outcome, Policy, Request, StateName, TaskId,
 };
 use tempfile::TempDir;
 
@@ -107,6 +107,30 @@ async fn a_retry_waits_where_the_queue_is_full() {
         let task = recorder.wait(&id, Duration::MAX).await.unwrap().unwrap();
         assert_eq!((task.run, task.failure()), (2, None));
     }
+}
+
+#[tokio::test]
+async fn everything_that_matches_is_counted_however_many_there_are() {
+    let script = Script::default();
+    let recorder = script.recorder(Arc::new(MemoryStore::new()), Policy::default());
+    launched(&recorder, 1_003).await;
+    let failed = recorder.newest(&[StateName::Failed]).await.unwrap();
+    assert_eq!(recorder.newest(&[StateName::Success]).await, Ok(None));
+    script.works.store(true, Ordering::Relaxed);
+    let after = Request::new(handler(), Input::empty());
+    let after = recorder.launch_in_lane("after".parse().unwrap(), after).await.unwrap();
+    recorder.settled(after, None).await.unwrap();
+    assert_eq!(recorder.newest(&[StateName::Failed]).await.unwrap(), failed);
+    assert!(recorder.newest(&[]).await.unwrap() > failed);
+
+    for (max, matched) in [(u64::MAX, 1_003), (1_001, 1_001), (1_000, 1_000), (999, 999), (0, 0)] {
+        let counted = recorder.match_bulk(BulkAction::Forget, Filter::default(), max).await;
+        assert_eq!(counted, Ok(matched), "at most {max}");
+    }
+    let bulk = recorder.begin_bulk(BulkAction::Forget, Filter::default(), 1_002).await.unwrap();
+    let bulk = ended(&recorder, bulk.number).await;
+    assert_eq!((bulk.state, counts(&bulk)), (BulkState::Done, [1_002, 1_002, 0, 0]));
+    assert_eq!(recorder.counts().total().failed, 1);
 }
 
 /// What it has in hand may be launched or forgotten by others before its turn comes.

@@ -135,9 +135,18 @@ async fn what_is_not_kept_any_more_is_told_as_a_gap() {
         // A number that this store has never reached.
         let batch = feed.after(7, 9);
         assert_eq!((batch.gap, seqs(&batch)), (Some(Gap { from: 0, to: 3 }), vec![4, 5, 6]));
+        // A change that is no event is read over.
+        let last = store.get(&id("c")).await.unwrap().unwrap();
+        done(store.drop_details(&last).await.unwrap());
+        for (after, max, seqs_expected, read_to) in
+            [(3, 9, vec![4, 5, 6], 7), (3, 2, vec![4, 5], 5), (6, 9, vec![], 7)]
+        {
+            let batch = feed.after(after, max);
+            assert_eq!((batch.gap, seqs(&batch), batch.read_to), (None, seqs_expected, read_to));
+        }
         let mut feed = feed;
         store.close().await;
-        assert!(!within("the end", feed.beyond(6)).await);
+        assert!(!within("the end", feed.beyond(7)).await);
         assert!(feed.beyond(5).await, "what was before the end can be read");
     }
 }

@@ -804,3 +804,24 @@ async fn an_attempt_that_begins_while_stopping_is_told_to_end_too() {
     assert!(is_started(&calls.join_next().await.unwrap().unwrap()));
     assert_eq!(kind_of(&*found(&recorder, &id("order")).await), Some((ErrorKind::Shutdown, true)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_recovery_waits_for_a_store_that_is_busy_and_for_no_other() {
+    let store = failing(Some(StoreError::Busy), 1);
+    let order = id("order");
+    // Nobody settles it any more.
+    drop(store.claim(&order, launch("in")).await.unwrap());
+    let recorder = Recorder::new(Arc::clone(&store) as Arc<dyn Store>);
+    {
+        let mut recovering = std::pin::pin!(recorder.recover());
+        let a_while = Duration::from_secs(2);
+        assert!(tokio::time::timeout(a_while, &mut recovering).await.is_err(), "it is busy");
+        let no_space = StoreError::Unavailable("no space left".to_owned());
+        *store.fails_with.lock().unwrap() = Some(no_space.clone());
+        assert_eq!(within("the error", recovering).await.unwrap_err(), no_space);
+    }
+    *store.fails_with.lock().unwrap() = None;
+    assert_eq!(recorder.recover().await.unwrap().interrupted, 1);
+    let failure = found(&recorder, &order).await.failure().cloned().unwrap();
+    assert_eq!((failure.kind, failure.in_doubt), (ErrorKind::Interrupted, true));
+}

@@ -33,6 +33,7 @@ mod life;
 mod load;
 mod lookup;
 mod metrics;
+mod moves;
 mod notes;
 mod notices;
 mod openapi;

@@ -193,3 +193,96 @@ fn has_become(action: BulkAction, task: Option<&Task>, hand: &InHand) -> Option<
         _ => Some(Became::Skipped),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::{Claimed, MemoryStore, Store};
+    use crate::task::{Attempt, Change, Failure, Input, Request, TaskId};
+
+    async fn changed(store: &MemoryStore, id: &TaskId, change: Change) -> Arc<Task> {
+        match store.change(id, change).await.unwrap() {
+            Moved::Done(task) => task,
+            Moved::Refused(refused) => panic!("{refused:?}"),
+        }
+    }
+
+    /// Another run of the id, which comes to this.
+    async fn run(store: &MemoryStore, id: &TaskId, failure: Option<Failure>) -> Arc<Task> {
+        let request = Request::new("h".parse().unwrap(), Input::empty());
+        let Claimed::Started(claim) = store.claim(id, request.into()).await.unwrap() else { panic!("{id}") };
+        let (now, run) = (jiff::Timestamp::now(), claim.task().run);
+        let attempt =
+            Attempt { run, attempt: 1, started: now, ended: now, code: None, failure, answer: None };
+        let Moved::Done(task) = store.settle(claim, attempt, None).await.unwrap() else { panic!("{id}") };
+        task
+    }
+
+    fn in_hand(task: &Task) -> InHand {
+        InHand { id: task.id.clone(), entered: task.entered, run: task.run, revision: task.revision }
+    }
+
+    /// `Some` where the last process has dealt with it, and how.
+    fn seen(action: BulkAction, task: Option<&Task>, hand: &InHand) -> Option<String> {
+        has_become(action, task, hand).map(|became| match became {
+            Became::Done => "done".to_owned(),
+            Became::Skipped => "skipped".to_owned(),
+            Became::Failed(reason) => reason,
+        })
+    }
+
+    #[tokio::test]
+    async fn what_a_process_has_done_to_a_task_is_seen_by_the_next_one() {
+        use BulkAction::{Cancel, Forget, Retry, Revoke};
+        let (store, id) = (MemoryStore::new(), "order-42".parse::<TaskId>().unwrap());
+        let refused = || Some(Failure::new(ErrorKind::Refused, "nobody answered"));
+        let some = |word: &str| Some(word.to_owned());
+
+        let failed = run(&store, &id, refused()).await;
+        let hand = in_hand(&failed);
+        for action in [Retry, Forget] {
+            assert_eq!(seen(action, Some(&failed), &hand), None, "{action:?}: not touched yet");
+        }
+        for (action, gone) in [(Revoke, "done"), (Forget, "done"), (Retry, "skipped"), (Cancel, "skipped")] {
+            assert_eq!(seen(action, None, &hand), some(gone), "{action:?} of what is not found");
+        }
+        let again = run(&store, &id, refused()).await;
+        assert_eq!(seen(Retry, Some(&again), &hand), some("done"));
+        assert_eq!(seen(Forget, Some(&again), &hand), some("skipped"));
+
+        let request = Request::new("h".parse().unwrap(), Input::empty());
+        let claim = store.claim(&id, request.into()).await.unwrap();
+        let Claimed::Started(claim) = claim else { panic!("{claim:?}") };
+        let hand = in_hand(claim.task());
+        assert_eq!(seen(Cancel, Some(claim.task()), &hand), None);
+        let canceling = changed(&store, &id, Change::Cancel { is_notice_due: false }).await;
+        assert_eq!(seen(Cancel, Some(&canceling), &hand), some("done"));
+        let of_another_run = InHand { run: hand.run - 1, entered: 1, ..hand.clone() };
+        assert_eq!(seen(Cancel, Some(&canceling), &of_another_run), some("skipped"));
+        for (kind, became) in [(ErrorKind::Canceled, "done"), (ErrorKind::Refused, "skipped")] {
+            let state = State::Failed { failure: Failure::new(kind, "it ended"), output: None };
+            let ended = Task { state, entered: hand.entered + 9, ..(*canceling).clone() };
+            assert_eq!(seen(Cancel, Some(&ended), &hand), some(became));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_revoke_that_was_cut_off_is_not_begun_again() {
+        let (store, id) = (MemoryStore::new(), "order-42".parse::<TaskId>().unwrap());
+        let success = run(&store, &id, None).await;
+        let hand = in_hand(&success);
+        assert_eq!(seen(BulkAction::Revoke, Some(&success), &hand), None, "not touched yet");
+        let revoking = changed(&store, &id, Change::BeginRevoke).await;
+        assert_eq!(seen(BulkAction::Revoke, Some(&revoking), &hand), Some("skipped".to_owned()));
+        let result = Err(Failure::new(ErrorKind::Refused, "nobody answered"));
+        let end = Change::EndRevoke { revision: revoking.revision, result };
+        let failed = changed(&store, &id, end).await;
+        assert_eq!(seen(BulkAction::Revoke, Some(&failed), &hand), Some("nobody answered".to_owned()));
+        // That of a success that came later is not this operation's.
+        let later = InHand { entered: hand.entered + 1, ..hand };
+        assert!(failed_revoke(&failed, &later).is_none());
+        assert_eq!(seen(BulkAction::Revoke, Some(&failed), &later), Some("skipped".to_owned()));
+    }
+}

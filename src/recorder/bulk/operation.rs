@@ -230,3 +230,49 @@ impl InHand {
         Self { id: task.id.clone(), entered: task.entered, run: task.run, revision: task.revision }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn begun(count: u64, last: u64) -> Arc<Operation> {
+        let matched = Matched { count, last };
+        Operation::begin(1, BulkAction::Forget, Filter::default(), Timestamp::UNIX_EPOCH, &matched)
+    }
+
+    fn hand(entered: u64) -> InHand {
+        InHand { id: format!("t-{entered}").parse().unwrap(), entered, run: 1, revision: 2 }
+    }
+
+    #[test]
+    fn every_task_is_counted_once_and_the_first_hundred_failures_are_told() {
+        let operation = begun(103, 103);
+        operation.lock().in_hand.extend((1..=103).map(hand));
+        for entered in 1..=101 {
+            operation.count(&hand(entered), Became::Failed("because".to_owned()));
+        }
+        operation.count(&hand(102), Became::Done);
+        operation.count(&hand(103), Became::Skipped);
+        operation.count(&hand(1), Became::Done);
+        let bulk = operation.view();
+        assert_eq!((bulk.done, bulk.skipped, bulk.failed), (1, 1, 101));
+        let told: Vec<_> = bulk.failures.iter().map(|failure| failure.id.to_string()).collect();
+        assert_eq!(told, (1..=100).map(|entered| format!("t-{entered}")).collect::<Vec<_>>());
+        assert!(operation.in_hand().is_empty());
+    }
+
+    #[test]
+    fn it_lists_on_up_to_the_last_task_that_it_is_for() {
+        assert!(begun(0, 0).query(9).is_none());
+        let operation = begun(2, 7);
+        let after = || operation.query(9).map(|query| query.after);
+        assert_eq!(after(), Some(None));
+        operation.take(&[], Some(6));
+        assert_eq!(after(), Some(Some(6)));
+        operation.take(&[], Some(7));
+        assert_eq!(after(), None);
+        let operation = begun(2, 7);
+        operation.take(&[], None);
+        assert!(operation.query(9).is_none(), "there was no next page");
+    }
+}

@@ -31,3 +31,24 @@ impl Checkpoints {
         connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row([], |_| Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_is_copied_back_after_so_many_bytes_and_not_before() {
+        let connection = Connection::open_in_memory().unwrap();
+        let mut checkpoints = Checkpoints::default();
+        let mut after = |bytes| {
+            checkpoints.note(bytes);
+            checkpoints.run(&connection).unwrap();
+            checkpoints.bytes_since
+        };
+        assert_eq!(after(1_000), 1_000 + 8_192);
+        assert_eq!(after(0), 1_000 + 2 * 8_192);
+        assert_eq!(after(EVERY_BYTES - 1_000 - 3 * 8_192 - 1), EVERY_BYTES - 1);
+        assert_eq!(after(0), 0);
+        assert_eq!(after(EVERY_BYTES - 8_192), 0, "exactly so many are enough");
+    }
+}

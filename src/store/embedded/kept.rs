@@ -159,3 +159,97 @@ impl Kept {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(text: &str) -> TaskId {
+        text.parse().unwrap()
+    }
+
+    fn needed_by(kept: &Kept, task: &TaskId) -> Vec<u64> {
+        kept.needed_by(task).collect()
+    }
+
+    fn dead(kept: &mut Kept) -> Vec<u64> {
+        kept.dead().iter().copied().collect()
+    }
+
+    /// Writes a batch of records, each with whether it is whole.
+    fn write(kept: &mut Kept, records: &[(&TaskId, bool)]) {
+        let number = kept.next();
+        kept.append(number, records.len());
+        for (task, is_whole) in records {
+            kept.record(task, *is_whole);
+        }
+    }
+
+    #[test]
+    fn a_batch_is_dead_as_soon_as_no_task_needs_it() {
+        let (a, b, mut kept) = (id("a"), id("b"), Kept::default());
+        assert!(kept.next() == 1 && kept.is_tidy() && !kept.holds(&a));
+        write(&mut kept, &[(&a, true), (&b, true)]);
+        assert!(kept.next() == 2 && kept.holds(&a) && kept.is_tidy());
+        write(&mut kept, &[(&a, false)]);
+        assert_eq!((needed_by(&kept, &a), needed_by(&kept, &b)), (vec![1, 2], vec![1, 1]));
+        assert!(kept.needs(&a, 1) && kept.needs(&a, 2) && kept.needs(&b, 1) && !kept.needs(&b, 2));
+        assert!(kept.is_tidy(), "the input of a is in the first one");
+
+        write(&mut kept, &[(&a, false)]);
+        assert_eq!((dead(&mut kept), kept.records), (vec![2], 3));
+        write(&mut kept, &[(&a, true)]);
+        assert_eq!((needed_by(&kept, &a), kept.dead().len()), (vec![4, 4], 2), "b needs the first one");
+        write(&mut kept, &[(&b, true)]);
+        kept.bury(&a);
+        assert_eq!((dead(&mut kept), kept.records), (vec![2, 3, 1, 4], 1));
+        assert!(!kept.holds(&a) && !kept.needs(&a, 4) && needed_by(&kept, &a).is_empty());
+        assert!(kept.holds(&b) && !kept.is_tidy());
+        kept.dead().clear();
+        assert!(kept.is_tidy());
+    }
+
+    #[test]
+    fn a_batch_that_is_tainted_is_given_up_until_it_is_gone() {
+        let (a, b, mut kept) = (id("a"), id("b"), Kept::default());
+        write(&mut kept, &[(&a, true)]);
+        write(&mut kept, &[(&b, true)]);
+        assert_eq!(kept.next_to_give_up(), None);
+        kept.bury(&a);
+        kept.dead().clear();
+        kept.taint([2, 1]);
+        assert!(!kept.is_tidy());
+        assert_eq!((kept.next_to_give_up(), kept.next_to_give_up()), (Some(2), Some(2)), "the first is gone");
+        write(&mut kept, &[(&b, true)]);
+        assert_eq!(kept.next_to_give_up(), None);
+        kept.dead().clear();
+        assert!(kept.is_tidy());
+    }
+
+    #[test]
+    fn the_oldest_batch_is_given_up_where_few_records_are_needed() {
+        let (a, mut kept) = (id("a"), Kept::default());
+        // All but one are of tasks that the archive has.
+        kept.append(1, SLACK + 4);
+        kept.found(a.clone(), 1, 1);
+        assert_eq!(kept.next_to_give_up(), None);
+        write(&mut kept, &[(&a, false)]);
+        assert_eq!(kept.next_to_give_up(), Some(1));
+        write(&mut kept, &[(&a, true)]);
+        assert_eq!((kept.next_to_give_up(), kept.records), (None, 1));
+    }
+
+    #[test]
+    fn what_nobody_needed_when_it_was_found_is_dropped() {
+        let (a, mut kept) = (id("a"), Kept::default());
+        for (number, records) in [(3, 5), (4, 2), (7, 1)] {
+            kept.append(number, records);
+        }
+        kept.found(a.clone(), 4, 7);
+        kept.drop_unneeded();
+        assert_eq!((dead(&mut kept), kept.records), (vec![3], 3));
+        assert!(kept.needs(&a, 4) && kept.needs(&a, 7) && kept.next() == 8);
+        kept.bury(&a);
+        assert_eq!((kept.dead().len(), kept.records), (3, 0));
+    }
+}

@@ -91,3 +91,54 @@ impl<T> Queue<T> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const NOT_AT_ALL: Option<Duration> = Some(Duration::ZERO);
+    /// Reached only where nobody is woken.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn it_takes_so_many_and_gives_them_in_their_order() {
+        let (queue, mut taken) = (Queue::new(2), VecDeque::new());
+        assert!(!queue.wait(NOT_AT_ALL));
+        queue.take(9, &mut taken);
+        assert!(taken.is_empty());
+        assert_eq!((queue.push(1), queue.push(2), queue.push(3)), (Ok(()), Ok(()), Err(Refused::Full)));
+        assert_eq!(queue.push_always(4), Ok(()));
+        assert!(queue.wait(NOT_AT_ALL) && queue.wait(None));
+        queue.take(2, &mut taken);
+        assert_eq!(taken, [1, 2]);
+        assert_eq!(queue.push(5), Ok(()));
+        queue.take(9, &mut taken);
+        assert_eq!(taken, [1, 2, 4, 5]);
+        assert!(!queue.wait(NOT_AT_ALL));
+
+        queue.push_always(6).unwrap();
+        queue.close();
+        assert!(!queue.wait(NOT_AT_ALL), "what waited is dropped");
+        assert_eq!((queue.push(7), queue.push_always(8)), (Err(Refused::Closed), Err(Refused::Closed)));
+    }
+
+    #[test]
+    fn who_waits_is_woken_by_what_comes() {
+        for patience in [None, Some(PATIENCE * 100)] {
+            let queue = Arc::new(Queue::new(1));
+            let (woken, is_woken) = mpsc::channel();
+            let waiting = Arc::clone(&queue);
+            let taker = std::thread::spawn(move || woken.send(waiting.wait(patience)));
+            while !queue.lock().is_awaited {
+                std::thread::yield_now();
+            }
+            queue.push(1).unwrap();
+            assert_eq!(is_woken.recv_timeout(PATIENCE), Ok(true), "{patience:?}");
+            assert!(!queue.lock().is_awaited);
+            taker.join().unwrap().unwrap();
+        }
+    }
+}

@@ -157,3 +157,59 @@ fn walk<'a>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::task::{Attempt, Change, Input, Request, Stamp, Start, TaskId};
+
+    /// A success that entered its state at this place, with an input of so many bytes.
+    fn success(entered: u64, bytes: usize) -> Arc<Task> {
+        let (id, at): (TaskId, _) = (format!("t-{entered}").parse().unwrap(), Timestamp::UNIX_EPOCH);
+        let request = Request::new("h".parse().unwrap(), Input::new(None, vec![b'x'; bytes].into()));
+        let attempt =
+            Attempt { run: 1, attempt: 1, started: at, ended: at, code: None, failure: None, answer: None };
+        let settle = Change::Settle { run: 1, attempt, output: None, is_notice_due: false };
+        let stamp = Stamp { seq: entered, at };
+        let task = Task::after(None, &id, Change::Claim(Start::from(request)), stamp).unwrap();
+        Arc::new(Task::after(Some(&task), &id, settle, stamp).unwrap())
+    }
+
+    fn counted(ordered: &Ordered) -> (usize, usize, usize) {
+        (ordered.at_rest, ordered.bytes_at_rest, ordered.returned)
+    }
+
+    #[test]
+    fn what_is_at_rest_is_counted_while_it_is_here() {
+        let mut ordered = Ordered::default();
+        let tasks = [success(3, 10), success(5, 20), success(7, 40), success(9, 80)];
+        for task in &tasks {
+            ordered.put(Arc::clone(task));
+        }
+        let due = Task { notice_due: true, ..(*success(4, 5)).clone() };
+        ordered.put(Arc::new(due.clone()));
+        assert_eq!(counted(&ordered), (4, 150, 0), "of the fifth somebody is still to be told");
+
+        ordered.set_archived_to(5);
+        assert_eq!(counted(&ordered), (4, 150, 2));
+        ordered.set_archived_to(4);
+        assert_eq!((ordered.archived_to, ordered.returned), (5, 2), "it never goes back");
+        let places = |tasks: Vec<Arc<Task>>| tasks.iter().map(|task| task.entered).collect::<Vec<_>>();
+        assert_eq!(places(ordered.oldest_at_rest(7, 2)), [3, 5]);
+        assert_eq!(places(ordered.oldest_at_rest(8, 9)), [3, 5, 7]);
+
+        let [first, second, third, _] = &tasks;
+        ordered.take(second);
+        assert_eq!(counted(&ordered), (3, 130, 1));
+        ordered.take(third);
+        assert_eq!(counted(&ordered), (2, 90, 1));
+        ordered.take(&due);
+        assert_eq!(counted(&ordered), (2, 90, 1));
+        ordered.take(first);
+        assert_eq!(counted(&ordered), (1, 80, 0));
+        ordered.put(Arc::clone(second));
+        assert_eq!(counted(&ordered), (2, 100, 1), "it has come back");
+    }
+}

@@ -170,3 +170,23 @@ async fn the_last_20_attempts_of_all_runs_are_remembered() {
     assert_eq!(attempts_of(&task), expected);
     assert!(stage.work.calls().iter().all(|call| call.input == "the input"), "a retry has the stored input");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_handler_that_is_gone_fails_in_doubt_only_if_an_attempt_was() {
+    let policy = Policy { retry: Retry { in_doubt: true, ..retry(3) }, ..Policy::default() };
+    let stage = Stage::new(policy);
+    let ids = [("doubt", 500, true), ("certain", 503, false)];
+    for (name, code, _) in ids {
+        stage.work.on(name, [Play::End(answered(code))]);
+        stage.start(name).await;
+        stage.backing_off(name).await;
+    }
+    stage.recorder.reload(Vec::new()).await.unwrap();
+    for (name, _, in_doubt) in ids {
+        assert_eq!(
+            failed_as(&*stage.settled(name).await),
+            Some((ErrorKind::Interrupted, in_doubt)),
+            "{name}"
+        );
+    }
+}

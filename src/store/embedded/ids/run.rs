@@ -275,3 +275,103 @@ impl Entry {
         Self { hash: both as u64, place: (both >> 64) as u64 }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(number: u64) -> Entry {
+        Entry { hash: number * 7, place: number }
+    }
+
+    fn written(folder: &Path, number: u64, level: u32, entries: &[Entry]) -> Run {
+        let entries_read = entries.iter().map(|entry| Ok::<_, io::Error>(*entry));
+        Run::write(folder, number, level, entries.len(), entries_read).unwrap()
+    }
+
+    fn places(run: &Run, hash: u64) -> Vec<u64> {
+        let mut places = Vec::new();
+        run.find(hash, &mut places).unwrap();
+        places
+    }
+
+    #[test]
+    fn a_run_has_what_was_written_also_when_it_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        for (number, count) in (1..).zip([0, 1, BLOCK as u64 - 1, BLOCK as u64, BLOCK as u64 + 1, 700]) {
+            let entries: Vec<_> = (1..=count).map(entry).collect();
+            let made = written(folder.path(), number, 2, &entries);
+            let opened = Run::open(folder.path(), number, 2).unwrap();
+            assert_eq!((opened.number, opened.level, opened.entries), (number, 2, entries.len()));
+            assert_eq!(opened.path(folder.path()), folder.path().join(format!("{number:08}.ids")));
+            for run in [&made, &opened] {
+                assert_eq!(run.fences.len(), entries.len().div_ceil(BLOCK));
+                for entry in &entries {
+                    assert!(run.may_hold(entry.hash));
+                    assert_eq!(places(run, entry.hash), [entry.place], "of {count}");
+                    assert!(places(run, entry.hash + 1).is_empty());
+                }
+                let read: Vec<_> = run.entries().unwrap().map(Result::unwrap).collect();
+                assert_eq!(read, entries);
+            }
+        }
+    }
+
+    #[test]
+    fn one_hash_may_have_many_places_over_several_blocks() {
+        let folder = tempfile::tempdir().unwrap();
+        let same = |place| Entry { hash: 50, place };
+        let entries: Vec<_> =
+            (1..=7).map(entry).chain((1..=600).map(same)).chain((8..=20).map(entry)).collect();
+        let run = written(folder.path(), 1, 0, &entries);
+        assert_eq!(places(&run, 50), (1..=600).collect::<Vec<_>>());
+        assert_eq!((places(&run, 49), places(&run, 56)), (vec![7], vec![8]));
+    }
+
+    #[test]
+    fn a_file_with_one_wrong_byte_is_no_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = written(folder.path(), 1, 0, &[entry(1), entry(2), entry(3)]);
+        let file = run.path(folder.path());
+        let whole = fs::read(&file).unwrap();
+        assert_eq!(whole.len(), 3 * ENTRY_BYTES + FOOTER_BYTES);
+        let kind = || Run::open(folder.path(), 1, 0).err().map(|error| error.kind());
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1;
+            fs::write(&file, &damaged).unwrap();
+            assert_eq!(kind(), Some(io::ErrorKind::InvalidData), "byte {at}");
+            fs::write(&file, &whole[..at]).unwrap();
+            assert_eq!(kind(), Some(io::ErrorKind::InvalidData), "the first {at} bytes");
+        }
+        fs::write(&file, &whole).unwrap();
+        assert_eq!(kind(), None);
+        run.remove(folder.path());
+        assert_eq!(kind(), Some(io::ErrorKind::NotFound));
+    }
+
+    #[test]
+    fn a_merge_asks_only_for_rows_whose_hash_is_not_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |hash, place| Entry { hash, place };
+        let runs = [
+            written(folder.path(), 1, 1, &[at(1, 10), at(3, 30), at(5, 50)]),
+            written(folder.path(), 2, 3, &[at(2, 20), at(3, 31), at(5, 50), at(6, 60)]),
+            written(folder.path(), 3, 0, &[at(3, 32)]),
+        ]
+        .map(Arc::new);
+        let mut asked = Vec::new();
+        let is_there = |place| {
+            asked.push(place);
+            Ok::<_, io::Error>(place != 31)
+        };
+        let merged = merge(folder.path(), 4, &runs, is_there).unwrap();
+        assert_eq!(asked, [30, 31, 32, 50]);
+        assert_eq!((merged.number, merged.level, merged.entries), (4, 4, 6));
+        let read: Vec<_> = merged.entries().unwrap().map(Result::unwrap).collect();
+        assert_eq!(read, [at(1, 10), at(2, 20), at(3, 30), at(3, 32), at(5, 50), at(6, 60)]);
+
+        let no_disk = |_| Err(io::Error::other("no disk"));
+        assert_eq!(merge(folder.path(), 5, &runs, no_disk).unwrap_err().kind(), io::ErrorKind::Other);
+    }
+}

@@ -1,0 +1,135 @@
+//! What moves leave behind, and moves that come late: each alone, without a store around it.
+
+use jiff::Timestamp;
+use task_recorder::task::{
+    Change, Digest, ErrorKind, Failure, Input, Outcome, Output, Refusal, Request, Stamp, Start, State,
+    StateName, Task, Undo,
+};
+
+use crate::stores::{attempt, failure, handler, id, launch, output};
+
+/// What these changes make of an unknown id, one after the other; each has to be allowed.
+fn after(changes: impl IntoIterator<Item = Change>) -> Task {
+    let task = changes.into_iter().fold(None, |task, change| Some(changed(task.as_ref(), change).unwrap()));
+    task.unwrap()
+}
+
+fn changed(task: Option<&Task>, change: Change) -> Result<Task, Refusal> {
+    let seq = task.map_or(0, |task| task.entered) + 1;
+    Task::after(task, &id("order-42"), change, Stamp { seq, at: Timestamp::now() })
+}
+
+fn claim() -> Change {
+    Change::Claim(launch("in"))
+}
+
+fn settle(run: u32, outcome: &Outcome, output: Option<Output>) -> Change {
+    Change::Settle { run, attempt: attempt(run, outcome), output, is_notice_due: false }
+}
+
+fn back_off(run: u32) -> Change {
+    let attempt = attempt(run, &failure(ErrorKind::Refused));
+    Change::BackOff { run, attempt, next_attempt_at: Timestamp::now() }
+}
+
+#[test]
+fn the_end_of_a_revoke_is_that_of_the_present_one() {
+    let not_undone = || Err(Failure::new(ErrorKind::Refused, "nobody answered"));
+    let success = after([claim(), settle(1, &Outcome::success(), Some(output("out")))]);
+    let first = changed(Some(&success), Change::BeginRevoke).unwrap();
+    let end = |revision, result| Change::EndRevoke { revision, result };
+
+    let failed = changed(Some(&first), end(first.revision, not_undone())).unwrap();
+    assert!(matches!(failed.state, State::Success { undo: Some(Undo::Failed(_)), .. }), "{failed:?}");
+    assert_eq!(failed.output(), Some(&output("out")), "a revoke that failed takes nothing away");
+    // The action has ended, and ends once more.
+    assert_eq!(changed(Some(&failed), end(failed.revision, Ok(()))), Err(Refusal::Stale));
+
+    let second = changed(Some(&failed), Change::BeginRevoke).unwrap();
+    for late in [first.revision, second.revision + 1] {
+        assert_eq!(changed(Some(&second), end(late, Ok(()))), Err(Refusal::Stale));
+        assert_eq!(changed(Some(&second), end(late, not_undone())), Err(Refusal::Stale));
+    }
+    let undone = changed(Some(&second), end(second.revision, Ok(()))).unwrap();
+    assert_eq!((undone.state_name(), undone.revoked), (StateName::Absent, 1));
+}
+
+#[test]
+fn a_run_that_is_being_canceled_neither_backs_off_nor_begins_again() {
+    let canceling = after([claim(), Change::Cancel { is_notice_due: false }]);
+    assert_eq!(changed(Some(&canceling), back_off(1)), Err(Refusal::Canceling));
+    assert_eq!(changed(Some(&canceling), Change::Begin { run: 1 }), Err(Refusal::Canceling));
+    assert_eq!(changed(Some(&canceling), Change::Cancel { is_notice_due: false }), Err(Refusal::Canceling));
+    // It still is the run's own to settle.
+    let settled = changed(Some(&canceling), settle(1, &failure(ErrorKind::Canceled), None)).unwrap();
+    assert_eq!(changed(Some(&settled), back_off(1)), Err(Refusal::Stale));
+    assert_eq!(changed(Some(&settled), Change::Begin { run: 1 }), Err(Refusal::Stale));
+
+    // A run that backs off already has no attempt that could be followed by another one.
+    let waiting = after([claim(), back_off(1)]);
+    assert_eq!(changed(Some(&waiting), back_off(1)), Err(Refusal::Stale));
+    assert_eq!(waiting.attempt(), Some(2));
+    assert_eq!(changed(Some(&waiting), Change::Begin { run: 2 }), Err(Refusal::Stale));
+    let begun = changed(Some(&waiting), Change::Begin { run: 1 }).unwrap();
+    assert_eq!(changed(Some(&begun), Change::Begin { run: 1 }), Err(Refusal::Stale));
+}
+
+#[test]
+fn nothing_but_its_numbers_is_left_of_a_task_that_is_not_found() {
+    let request = |key: &[u8]| Request {
+        key: Some(Digest::of(key)),
+        trace: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().ok(),
+        ..Request::new(handler("h"), Input::new(Some("text/plain".to_owned()), "two apples".into()))
+    };
+    let claim = |key: &[u8]| Change::Claim(Start::from(request(key)));
+    let failed = after([claim(b"first"), settle(1, &failure(ErrorKind::Refused), Some(output("out")))]);
+    let success = after([claim(b"first"), settle(1, &Outcome::success(), Some(output("out")))]);
+    assert_eq!(success.payload_bytes(), "two apples".len() + "out".len());
+    assert!(success.trace.is_some() && success.trace_id() == success.trace.map(|trace| trace.id()));
+
+    let place = |task: &Task| task.entered;
+    for (task, change, revoked) in [
+        (&failed, Change::Forget, 0),
+        (&failed, Change::Expire { entered: place(&failed) }, 0),
+        (&success, Change::Revoke, 1),
+        (&success, Change::Expire { entered: place(&success) }, 1),
+    ] {
+        let dropped = changed(Some(task), Change::DropDetails { entered: place(task) }).unwrap();
+        assert!(dropped.details_dropped && dropped.payload_bytes() == 0 && dropped.input.size == 10);
+        for task in [task, &dropped] {
+            let gone = changed(Some(task), change.clone()).unwrap();
+            assert_eq!(gone.state_name(), StateName::Absent);
+            assert_eq!((gone.run, gone.revoked), (1, revoked), "{change:?}");
+            assert_eq!((gone.entered, gone.revision), (task.entered + 1, task.revision + 1));
+            assert!(gone.since >= task.since);
+            assert_eq!((&gone.input, gone.payload_bytes()), (&Input::empty(), 0));
+            assert!(gone.attempts.is_empty() && gone.trace.is_none() && !gone.details_dropped, "{gone:?}");
+            // What was undone may be asked for again by the same request; what failed was launched by it all the same.
+            let again = changed(Some(&gone), claim(b"second")).unwrap();
+            let again = changed(Some(&again), settle(2, &failure(ErrorKind::Refused), None)).unwrap();
+            let repeated = changed(Some(&again), claim(b"first")).err();
+            assert_eq!(repeated, (revoked == 0).then_some(Refusal::SameRequest), "{change:?}");
+        }
+    }
+}
+
+#[test]
+fn a_move_into_another_state_has_its_place_and_its_time() {
+    let claimed = after([claim()]);
+    let at: Timestamp = "2026-01-31T09:00:00Z".parse().unwrap();
+    let stamp = Stamp { seq: 77, at };
+    let settle = settle(1, &Outcome::success(), None);
+    let settled = Task::after(Some(&claimed), &claimed.id, settle, stamp).unwrap();
+    assert_eq!((settled.entered, settled.since, settled.revision), (77, at, claimed.revision + 1));
+    // Within its state it stays where it is.
+    let begun = Task::after(Some(&settled), &claimed.id, Change::BeginRevoke, Stamp { seq: 78, at }).unwrap();
+    assert_eq!((begun.entered, begun.revision), (77, settled.revision + 1));
+}
+
+#[test]
+fn an_imported_record_has_the_id_under_which_it_is_asked_for() {
+    let record = after([claim(), settle(1, &Outcome::success(), None)]);
+    let stamp = Stamp { seq: 9, at: Timestamp::now() };
+    let taken = Task::after(None, &id("order-43"), Change::Import(Box::new(record.clone())), stamp).unwrap();
+    assert_eq!(taken, Task { id: id("order-43"), entered: 9, ..record });
+}
