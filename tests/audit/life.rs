@@ -268,6 +268,7 @@ impl Life {
         loop {
             tally.crashes += 1;
             if loses_power {
+                self.unused().await?;
                 self.lose_power(tally)?;
             }
             let left = watched;
@@ -289,6 +290,18 @@ impl Life {
         }
         // A trap of the start that did not spring.
         self.calm_down();
+        Ok(())
+    }
+
+    /// Waits until nobody uses the disk.
+    async fn unused(&self) -> Result<(), String> {
+        let begun = Instant::now();
+        while shell::is_used(self.disk().path()) {
+            if begun.elapsed() > PATIENCE {
+                return Err("somebody still uses the disk of a dead service".to_owned());
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
         Ok(())
     }
 
