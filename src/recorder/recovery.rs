@@ -44,9 +44,11 @@ impl Recorder {
             let task = claim.task();
             match (self.lane(&task.handler), task.phase()) {
                 (Some((lane, _)), Some(Phase::Queued)) => lane.enqueue(claim),
-                (Some((lane, _)), Some(Phase::BackingOff { next_attempt_at })) => {
+                (Some((lane, spec)), Some(Phase::BackingOff { next_attempt_at })) => {
                     let left = Duration::try_from(next_attempt_at.duration_since(Timestamp::now()));
-                    lane.back_off(claim, Instant::now() + left.unwrap_or_default());
+                    // The wall clock may have been set back meanwhile, by any time.
+                    let left = left.unwrap_or_default().min(spec.policy.retry.max_interval);
+                    lane.back_off(claim, Instant::now() + left);
                 }
                 _ => {
                     cut_off.push(claim);

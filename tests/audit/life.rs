@@ -5,7 +5,6 @@ mod rest;
 
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -268,6 +267,7 @@ impl Life {
         loop {
             tally.crashes += 1;
             if loses_power {
+                self.unused().await?;
                 self.lose_power(tally)?;
             }
             let left = watched;
@@ -289,6 +289,18 @@ impl Life {
         }
         // A trap of the start that did not spring.
         self.calm_down();
+        Ok(())
+    }
+
+    /// Waits until nobody uses the disk.
+    async fn unused(&self) -> Result<(), String> {
+        let begun = Instant::now();
+        while shell::is_used(self.disk().path()) {
+            if begun.elapsed() > PATIENCE {
+                return Err("somebody still uses the disk of a dead service".to_owned());
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
         Ok(())
     }
 
@@ -346,7 +358,7 @@ impl Life {
         let evidence = Evidence { noted, calls, rest };
         tally.note(&evidence.noted);
         let data = self.disk.as_ref().map_or_else(|| self.server.data(), |disk| disk.path().join("data"));
-        tally.index_runs += index_runs(&data);
+        tally.index_runs += rest::index_runs(&data);
         if let Some(disk) = &self.disk {
             let Counts { writes, syncs, refused } = disk.counts();
             tally.writes += writes;
@@ -377,13 +389,6 @@ impl Life {
         let crashes: Vec<_> = evidence.noted.crashes.iter().map(|crash| format!("{crash:?}")).collect();
         Err(format!("{}\ncrashes:\n{}\nlog:\n{log}", wrong.join("\n"), crashes.join("\n")))
     }
-}
-
-/// How many runs of the index of archived ids were written there.
-fn index_runs(data: &Path) -> u64 {
-    let names = std::fs::read_dir(data.join("ids")).into_iter().flatten().flatten();
-    let number = |name: std::ffi::OsString| name.to_str()?.strip_suffix(".ids")?.parse().ok();
-    names.filter_map(|entry| number(entry.file_name())).max().unwrap_or_default()
 }
 
 fn signal(pid: u32, signal: Signal) {

@@ -117,3 +117,14 @@ fn processes_in(folder: &Path) -> Vec<(i32, i32)> {
     });
     found.collect()
 }
+
+/// Whether anybody has a file of this folder open. The child of a killed service has until it has become a command.
+pub(crate) fn is_used(folder: &Path) -> bool {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut files =
+        processes.flat_map(|process| fs::read_dir(process.path().join("fd")).into_iter().flatten());
+    files.any(|file| {
+        let target = file.and_then(|file| fs::read_link(file.path()));
+        target.is_ok_and(|target| target.starts_with(folder))
+    })
+}

@@ -1,6 +1,7 @@
 //! Everything has settled.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -83,4 +84,11 @@ pub(super) async fn rest(history: &Arc<History>, server: &TestServer) -> Result<
 async fn get(client: &Client, path: &str) -> Result<Value, String> {
     let answer = client.try_send(hyper::Method::GET, path, &[], "").await?;
     serde_json::from_slice(&answer.body).map_err(|error| format!("{path}: {error}"))
+}
+
+/// How many runs of the index of archived ids were written there.
+pub(super) fn index_runs(data: &Path) -> u64 {
+    let names = std::fs::read_dir(data.join("ids")).into_iter().flatten().flatten();
+    let number = |name: std::ffi::OsString| name.to_str()?.strip_suffix(".ids")?.parse().ok();
+    names.filter_map(|entry| number(entry.file_name())).max().unwrap_or_default()
 }
