@@ -215,7 +215,9 @@ fn written_cursor(order: Order, place: u64) -> String {
 fn cursor(params: &Params<'_>, order: Order) -> Result<Option<u64>, Problem> {
     let Some(text) = params.one("cursor")? else { return Ok(None) };
     let place = text.strip_prefix(order_letter(order)).and_then(|hex| u64::from_str_radix(hex, 16).ok());
-    match place.filter(|place| *place <= i64::MAX.unsigned_abs()) {
+    // One spelling each: the one in which it was given.
+    let is_given = |place: &u64| *place <= i64::MAX.unsigned_abs() && written_cursor(order, *place) == text;
+    match place.filter(is_given) {
         Some(place) => Ok(Some(place)),
         None => Err(Problem::new(
             ProblemType::InvalidCursor,

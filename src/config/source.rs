@@ -169,7 +169,9 @@ impl SourceFile {
 
     /// The whole file as TOML, or each place where it is none.
     pub(super) fn parse(&self) -> Result<Spanned<DeTable<'_>>, ConfigError> {
-        let (table, errors) = DeTable::parse_recoverable(&self.text);
+        let (table, mut errors) = DeTable::parse_recoverable(&self.text);
+        // It finds some only when it has been through the whole.
+        errors.sort_by_key(|error| error.span().map_or(0, |span| span.start));
         let mut problems: Vec<Problem> = Vec::new();
         for error in errors {
             let place = self.place(error.span().map_or(0, |span| span.start));

@@ -12,6 +12,10 @@ use crate::task::{
     Attempt, Digest, Failure, HandlerName, Input, Output, Phase, State, StateName, Task, TaskId, Trace, Undo,
 };
 
+/// The largest numbers that are taken in; they have to leave room to count on. No store has counted so far.
+const COUNT_MAX: u32 = u32::MAX / 2;
+const REVISION_MAX: u64 = i64::MAX.unsigned_abs() / 2;
+
 /// A whole record. Bytes are `text` where they are UTF-8, else `base64`.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -129,6 +133,10 @@ impl<'a> Record<'a> {
     pub(super) fn into_task(self) -> Result<Task, String> {
         let id = self.id;
         let fault = |what: &str| format!("{id} {what}");
+        let counts = [self.run, self.revoked, self.attempt.unwrap_or_default()];
+        if counts.iter().any(|count| *count > COUNT_MAX) || self.revision > REVISION_MAX {
+            return Err(fault("has a number that no store has counted to"));
+        }
         let output = match self.output {
             None => None,
             Some(OutputLine { media_type, truncated, text, base64 }) => {
@@ -163,7 +171,8 @@ impl<'a> Record<'a> {
             revision: self.revision,
             revoked: self.revoked,
             entered: 0,
-            since: self.since,
+            // Stores keep microseconds.
+            since: Timestamp::from_microsecond(self.since.as_microsecond()).unwrap_or(self.since),
             state,
             input: Input { media_type, size, digest: sha256, bytes },
             attempts: self.attempts,

@@ -154,6 +154,14 @@ fn what_is_no_toml_is_told_with_its_line() {
     ]);
 }
 
+/// The parser finds what is missing at the end of the file before what is wrong in its middle.
+#[test]
+fn places_that_are_no_toml_are_told_in_the_order_of_the_file() {
+    let found = problems(&Written::new("[log]\nlevel = \"info\"\n[handlers.\u{e9}]\n[store\n"));
+    let lines: Vec<_> = found.iter().map(|problem| problem.split(':').nth(1).unwrap()).collect();
+    assert_eq!(lines, ["3", "4"], "{found:#?}");
+}
+
 #[test]
 fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
     let file = Written::new(

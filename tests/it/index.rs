@@ -71,7 +71,7 @@ async fn ids_are_found_in_runs_that_were_merged() {
 #[tokio::test]
 async fn an_index_that_is_gone_or_damaged_is_made_anew() {
     type Damage = fn(&Path);
-    let damages: [(&str, Damage); 5] = [
+    let damages: [(&str, Damage); 6] = [
         ("the folder is gone", |path| fs::remove_dir_all(path.join("ids")).unwrap()),
         ("a file is gone", |path| fs::remove_file(&runs(path)[0]).unwrap()),
         ("a byte has changed", |path| {
@@ -85,6 +85,11 @@ async fn an_index_that_is_gone_or_damaged_is_made_anew() {
             let bytes = fs::read(file).unwrap();
             fs::write(file, &bytes[..bytes.len() - 16]).unwrap();
         }),
+        ("a file has more behind its end", |path| {
+            let file = &runs(path)[0];
+            let bytes = fs::read(file).unwrap();
+            fs::write(file, [bytes.as_slice(), b"more"].concat()).unwrap();
+        }),
         ("a file is empty", |path| fs::write(&runs(path)[0], "").unwrap()),
     ];
     for (what, damage) in damages {
@@ -94,7 +99,10 @@ async fn an_index_that_is_gone_or_damaged_is_made_anew() {
         let store = open(folder.path());
         assert_whole(&store).await;
         drop(store);
-        assert!(!runs(folder.path()).is_empty(), "{what}: there are runs again");
+        let sizes = runs(folder.path()).into_iter().map(|run| fs::metadata(run).unwrap().len());
+        let sizes: Vec<_> = sizes.collect();
+        assert!(!sizes.is_empty(), "{what}: there are runs again");
+        assert!(sizes.iter().all(|bytes| bytes % 16 == 0), "{what}: {sizes:?} bytes");
         assert_whole_but_failed(&open(folder.path()), what).await;
     }
 }

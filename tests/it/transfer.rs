@@ -167,6 +167,27 @@ async fn a_line_is_refused_alone_and_an_import_can_be_done_again() {
     assert!(came.reasons[1].contains("unknown field `new`"), "{came:?}");
 }
 
+/// What a record counts has to leave room to count on, and its time is as fine as a store keeps it.
+#[tokio::test]
+async fn a_line_with_numbers_that_no_store_keeps_is_refused_and_its_time_is_cut() {
+    let line = r#"{"id":"x","handler":"h","state":"success","run":1,"revision":1,"revoked":0,"since":"2026-01-31T09:00:00Z","input":{"size":0,"sha256":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}}"#;
+    let store = Kind::Embedded.open();
+    for (number, huge) in [
+        ("\"run\":1", "\"run\":4294967295"),
+        ("\"revoked\":0", "\"revoked\":4294967295"),
+        ("\"revision\":1", "\"revision\":9223372036854775808"),
+        ("\"revision\":1", "\"revision\":18446744073709551615"),
+    ] {
+        let came = imported(&*store, &line.replace(number, huge)).await;
+        assert_eq!((came.imported, came.refused), (0, 1), "{huge}: {came:?}");
+        assert!(came.reasons[0].contains("x has a number that no store has counted to"), "{came:?}");
+    }
+    let fine = line.replace("00:00Z", "00:00.123456789Z");
+    assert_eq!(imported(&*store, &fine).await.imported, 1);
+    assert_eq!(imported(&*store, &fine).await.same, 1);
+    assert!(exported(&store).contains("\"2026-01-31T09:00:00.123456Z\""));
+}
+
 #[tokio::test]
 async fn the_binary_exports_a_running_store_and_imports_into_a_stopped_one() {
     let receiver = Receiver::start().await;

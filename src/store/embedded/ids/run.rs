@@ -92,6 +92,9 @@ impl Run {
         let bytes = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
         let entries =
             bytes.checked_sub(FOOTER_BYTES).ok_or_else(|| damaged("it has no footer"))? / ENTRY_BYTES;
+        if !bytes.is_multiple_of(ENTRY_BYTES) {
+            return Err(damaged("there is something behind its footer"));
+        }
         let mut outline = Outline::new(entries);
         let mut buffer = vec![0; BLOCK * ENTRY_BYTES];
         let (mut at, end) = (0, (entries * ENTRY_BYTES) as u64);
