@@ -244,6 +244,8 @@ impl Inner {
             Some(refused @ Moved::Refused(_)) => self.note(&refused),
             None => {}
         }
+        // A cancel that came between the end of the attempt and this has told nobody.
+        self.endings.forget(&task);
         self.waiters.notify(&task.id);
     }
 
