@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::sync::HashMap;
 use crate::task::{Task, TaskId};
 
 /// An id and a run, and whether what can end is the attempt to undo it.
@@ -12,7 +13,7 @@ type Key = (TaskId, u32, bool);
 /// The tokens of the attempts that are under way.
 #[derive(Debug, Default)]
 pub(super) struct Endings {
-    by_run: Arc<scc::HashMap<Key, CancellationToken>>,
+    by_run: Arc<HashMap<Key, CancellationToken>>,
 }
 
 /// An attempt that can be told to end. Dropping it takes it out.
@@ -20,7 +21,7 @@ pub(super) struct Endings {
 pub(super) struct Ending {
     key: Key,
     token: CancellationToken,
-    by_run: Arc<scc::HashMap<Key, CancellationToken>>,
+    by_run: Arc<HashMap<Key, CancellationToken>>,
 }
 
 /// A cancel of a run that comes too late is none of the revoke that follows.
@@ -43,6 +44,11 @@ impl Endings {
     /// Takes out what [`Endings::end`] may have left of an attempt that was over already.
     pub(super) fn forget(&self, task: &Task) {
         self.by_run.remove_sync(&key_of(task));
+    }
+
+    #[cfg(all(test, shuttle))]
+    pub(super) fn count(&self) -> usize {
+        self.by_run.len()
     }
 
     pub(super) fn end_all(&self) {
