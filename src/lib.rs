@@ -83,6 +83,7 @@ pub mod reload;
 pub mod server;
 pub mod spans;
 pub mod store;
+mod sync;
 pub mod tally;
 pub mod task;
 pub mod telemetry;

@@ -29,9 +29,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use self::bulk::Operations;
@@ -40,6 +38,8 @@ use self::lane::{Lane, Place};
 use self::waiters::Waiters;
 use crate::spans::Spans;
 use crate::store::{Counts, Feed, Health, Moved, Page, Query, Refused, Store, StoreError, StoreTally};
+use crate::sync::TaskTracker;
+use crate::sync::time::{Instant, timeout, timeout_at};
 use crate::task::{Change, HandlerName, Refusal, Request, Start, StartKind, Task, TaskId, Trace};
 
 pub use self::bulk::{Bulk, BulkAction, BulkError, BulkFailure, BulkState};
@@ -393,3 +393,7 @@ impl Recorder {
         inner.store.close().await;
     }
 }
+
+#[cfg(all(test, shuttle))]
+#[path = "../tests/shuttle/recorder.rs"]
+mod models;

@@ -61,6 +61,9 @@ step "alerts"
 step "tests"
 cargo test --locked -- --include-ignored
 
+step "the same code in many orders of events"
+bash tests/shuttle.sh
+
 step "three of the bugs that the tests have to notice"
 bash tests/mutants.sh 3 6 13
 

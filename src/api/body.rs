@@ -126,3 +126,39 @@ fn too_large(bytes_max: usize) -> Problem {
     let detail = format!("The body has more than the {bytes_max} bytes that are taken here.");
     Problem::new(ProblemType::BodyTooLarge, detail)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use axum::http::StatusCode;
+    use axum::response::IntoResponse as _;
+    use futures_util::{StreamExt as _, stream};
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    /// Three pieces, each so many milliseconds after the one before.
+    fn pieces(pauses: [u64; 3]) -> Body {
+        let pieces = stream::iter(pauses).then(|pause| async move {
+            sleep(Duration::from_millis(pause)).await;
+            Ok::<_, Infallible>("piece")
+        });
+        Body::from_stream(pieces)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_has_its_time_as_a_whole_and_no_tick_more() {
+        let bodies = Bodies::new(Duration::from_secs(30), 1 << 20);
+        let begun = Instant::now();
+        let body = read(&bodies, pieces([10_000, 10_000, 9_999]), 100, too_large).await;
+        assert_eq!(
+            (body.ok().as_deref(), begun.elapsed()),
+            (Some(&b"piecepiecepiece"[..]), Duration::from_millis(29_999))
+        );
+        let begun = Instant::now();
+        let late = read(&bodies, pieces([10_000, 10_000, 10_001]), 100, too_large).await;
+        assert_eq!(late.unwrap_err().into_response().status(), StatusCode::REQUEST_TIMEOUT);
+        assert_eq!(begun.elapsed(), Duration::from_secs(30));
+    }
+}

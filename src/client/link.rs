@@ -58,3 +58,29 @@ impl Link {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_is_away_is_asked_again_for_a_minute_with_growing_pauses() {
+        let gone = || Failure::new(Exit::Unavailable, "nobody is there");
+        let mut link = Link::default();
+        assert!(link.lost(gone()).await.is_err(), "it was never there");
+        for _ in 0..2 {
+            link.reached();
+            let (begun, mut pauses) = (Instant::now(), Vec::new());
+            loop {
+                let before = Instant::now();
+                if link.lost(gone()).await.is_err() {
+                    break;
+                }
+                pauses.push(before.elapsed().as_millis());
+            }
+            assert_eq!(pauses[..7], [100, 200, 400, 800, 1_600, 3_000, 3_000]);
+            assert!(pauses[7..].iter().all(|pause| *pause == 3_000));
+            assert_eq!(begun.elapsed(), Duration::from_millis(60_100), "the first time after a minute");
+        }
+    }
+}

@@ -10,7 +10,7 @@ mod engine;
 mod operation;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use self::operation::{Matched, Operation, Progress};
 use super::{Inner, Recorder};
 use crate::store::{Filter, StoreError};
+use crate::sync::{Mutex, MutexGuard};
 use crate::task::{StateName, TaskId};
 
 /// The most operations that run at once.

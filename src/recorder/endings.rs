@@ -4,37 +4,51 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::sync::HashMap;
 use crate::task::{Task, TaskId};
 
-/// The tokens of the attempts that are under way, by id and run.
+/// An id and a run, and whether what can end is the attempt to undo it.
+type Key = (TaskId, u32, bool);
+
+/// The tokens of the attempts that are under way.
 #[derive(Debug, Default)]
 pub(super) struct Endings {
-    by_run: Arc<scc::HashMap<(TaskId, u32), CancellationToken>>,
+    by_run: Arc<HashMap<Key, CancellationToken>>,
 }
 
 /// An attempt that can be told to end. Dropping it takes it out.
 #[derive(Debug)]
 pub(super) struct Ending {
-    key: (TaskId, u32),
+    key: Key,
     token: CancellationToken,
-    by_run: Arc<scc::HashMap<(TaskId, u32), CancellationToken>>,
+    by_run: Arc<HashMap<Key, CancellationToken>>,
+}
+
+/// A cancel of a run that comes too late is none of the revoke that follows.
+fn key_of(task: &Task) -> Key {
+    (task.id.clone(), task.run, task.is_revoking())
 }
 
 impl Endings {
     pub(super) fn enter(&self, task: &Task) -> Ending {
-        let key = (task.id.clone(), task.run);
+        let key = key_of(task);
         let token = self.by_run.entry_sync(key.clone()).or_default().get().clone();
         Ending { key, token, by_run: Arc::clone(&self.by_run) }
     }
 
     /// Tells an attempt to end, also one that is about to begin.
     pub(super) fn end(&self, task: &Task) {
-        self.by_run.entry_sync((task.id.clone(), task.run)).or_default().get().cancel();
+        self.by_run.entry_sync(key_of(task)).or_default().get().cancel();
     }
 
     /// Takes out what [`Endings::end`] may have left of an attempt that was over already.
     pub(super) fn forget(&self, task: &Task) {
-        self.by_run.remove_sync(&(task.id.clone(), task.run));
+        self.by_run.remove_sync(&key_of(task));
+    }
+
+    #[cfg(all(test, shuttle))]
+    pub(super) fn count(&self) -> usize {
+        self.by_run.len()
     }
 
     pub(super) fn end_all(&self) {

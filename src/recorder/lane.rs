@@ -6,19 +6,20 @@
 //! Invariant: `running` is the number of [`Place`]s that were given out for now and not dropped yet.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::notices::{NoticeQueue, NoticeSpec};
 use super::tally::{HandlerTally, Tally};
 use crate::store::Claim;
+use crate::sync::time::Instant;
+use crate::sync::{Mutex, MutexGuard};
 use crate::task::{HandlerName, Outcome, Policy, Task};
 
 /// One attempt: what a task, the number of the attempt, and a token come to. It ends soon once the token is canceled.

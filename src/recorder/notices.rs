@@ -9,20 +9,21 @@
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use jiff::Timestamp;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 use tracing::field::display;
 
 use super::Inner;
 use super::lane::{Lane, Work};
 use super::recovery::BUSY_PAUSE;
 use crate::store::StoreError;
+use crate::sync::time::{Instant, sleep, sleep_until};
+use crate::sync::{Mutex, MutexGuard};
 use crate::task::{Change, ErrorKind, Failure, HandlerName, Outcome, Purpose, Retry, Task, TaskId};
 
 /// The pause after a look or a write that failed.
@@ -150,7 +151,7 @@ pub(super) async fn deliver(inner: Arc<Inner>, lane: Arc<Lane>) {
         let next_due = queue.next_due().filter(|_| under_way.len() < spec.concurrency);
         let due = async {
             match next_due {
-                Some(instant) => tokio::time::sleep_until(instant).await,
+                Some(instant) => sleep_until(instant).await,
                 None => std::future::pending().await,
             }
         };
@@ -209,7 +210,7 @@ impl Inner {
         loop {
             match self.store.change(&task.id, Change::EndNotice { run: task.run }).await {
                 Ok(_) => return Ok(()),
-                Err(StoreError::Busy) => tokio::time::sleep(BUSY_PAUSE).await,
+                Err(StoreError::Busy) => sleep(BUSY_PAUSE).await,
                 Err(error) => return Err(error),
             }
         }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
-use tokio::time::{Instant, sleep};
 
 use super::lane::Lane;
 use super::{LaunchError, Recorder};
 use crate::store::{Claim, Moved, StoreError};
+use crate::sync::time::{Instant, sleep};
 use crate::task::{Attempt, Change, ErrorKind, Failure, OnCrash, Phase, StartKind, TaskId};
 
 /// How many interrupted runs are settled at once: enough for whole commits.

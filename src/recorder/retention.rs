@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
-use tokio::time::{Instant, sleep};
 
 use super::Recorder;
 use crate::store::{Filter, Moved, Order, Query, Store, StoreError};
+use crate::sync::time::{Instant, sleep};
 use crate::task::{Change, Refusal, Retention, StateName, Task};
 
 /// How many tasks are looked at before it rests, and how many of them are changed at once: a small part of what the

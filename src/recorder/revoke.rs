@@ -8,6 +8,7 @@ use futures_util::FutureExt as _;
 use super::Inner;
 use super::lane::{Lane, Work};
 use super::run::Write;
+use crate::sync::time::sleep;
 use crate::task::{Change, ErrorKind, Failure, Outcome, Purpose, Task};
 
 /// Runs the action until it succeeds or may not be tried again. `task` is as [`Change::BeginRevoke`] left it.
@@ -25,7 +26,7 @@ pub(super) async fn revoke(inner: Arc<Inner>, lane: Arc<Lane>, undo: Work, task:
         }
         let pause = retry.pause(attempt, outcome.retry_after, fastrand::f64());
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            () = sleep(pause) => {}
             () = inner.draining.cancelled() => break outcome.result,
         }
         attempt += 1;

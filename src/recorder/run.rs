@@ -11,7 +11,6 @@ use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::field::display;
 
@@ -20,6 +19,7 @@ use super::lane::{Lane, Next, Place};
 use super::tally::{HandlerTally, LaunchResult};
 use super::{Inner, Launch};
 use crate::store::{Claim, Claimed, Moved, StoreError, Unsettled};
+use crate::sync::time::{Instant, sleep, sleep_until};
 use crate::task::{
     ANSWER_BYTES_KEPT, Attempt, Change, ErrorKind, Failure, Outcome, Output, Refusal, Start, Task, TaskId,
 };
@@ -93,7 +93,7 @@ pub(super) async fn dispatch(inner: Arc<Inner>, lane: Arc<Lane>) {
         };
         let due = async {
             match wait_until {
-                Some(instant) => tokio::time::sleep_until(instant).await,
+                Some(instant) => sleep_until(instant).await,
                 None => std::future::pending().await,
             }
         };
@@ -261,6 +261,8 @@ impl Inner {
             Some(refused @ Moved::Refused(_)) => self.note(&refused),
             None => {}
         }
+        // A cancel that came between the end of the attempt and this has told nobody.
+        self.endings.forget(&task);
         self.waiters.notify(&task.id);
     }
 
@@ -282,7 +284,7 @@ impl Inner {
                 break None;
             }
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = sleep(pause) => {}
                 () = self.giving_up.cancelled() => {}
             }
             pause = (pause * 2).min(PAUSE_MAX);

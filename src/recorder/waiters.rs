@@ -6,11 +6,12 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
+use crate::sync::HashMap;
 use crate::task::TaskId;
 
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
-    by_id: Arc<scc::HashMap<TaskId, Arc<Notify>>>,
+    by_id: Arc<HashMap<TaskId, Arc<Notify>>>,
 }
 
 /// One who waits. Told of everything from the moment it was made.
@@ -20,7 +21,7 @@ pub(super) struct Waiter {
     /// What it entered; the map may hold another one for the id by now. None, as below, once it has left.
     notify: Option<Arc<Notify>>,
     notified: Option<Pin<Box<OwnedNotified>>>,
-    by_id: Arc<scc::HashMap<TaskId, Arc<Notify>>>,
+    by_id: Arc<HashMap<TaskId, Arc<Notify>>>,
 }
 
 impl Waiters {
@@ -31,6 +32,11 @@ impl Waiters {
         notified.as_mut().enable();
         let by_id = Arc::clone(&self.by_id);
         Waiter { id: id.clone(), notify: Some(notify), notified: Some(notified), by_id }
+    }
+
+    #[cfg(all(test, shuttle))]
+    pub(super) fn count(&self) -> usize {
+        self.by_id.len()
     }
 
     pub(super) fn notify(&self, id: &TaskId) {

@@ -176,3 +176,50 @@ impl Drop for Busy {
 fn since(began: Instant) -> u64 {
     u64::try_from(began.elapsed().as_millis()).unwrap_or(KNOWN - 1).min(KNOWN - 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::poll;
+    use tokio::time::{Instant, advance, timeout};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_to_go_has_a_last_look() {
+        let seats = Seats::new(1);
+        let taken = seats.take().await;
+        seats.make_room();
+        let begun = Instant::now();
+        assert_eq!(taken.told().await, Told::Leave);
+        assert_eq!(begun.elapsed(), LAST_LOOK);
+
+        // What has a request at the last moment stays.
+        seats.make_room();
+        let mut told = pin!(taken.told());
+        assert!(poll!(told.as_mut()).is_pending());
+        advance(LAST_LOOK / 2).await;
+        let _busy = taken.seat.busy();
+        assert!(timeout(Duration::from_hours(1), told).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_place_looks_again_for_one_who_can_go() {
+        let seats = Seats::new(1);
+        let taken = seats.take().await;
+        let busy = taken.seat.busy();
+        let mut next = pin!(seats.take());
+        let begun = Instant::now();
+        assert!(poll!(next.as_mut()).is_pending());
+        drop(busy);
+        tokio::select! {
+            told = taken.told() => assert_eq!(told, Told::Leave),
+            _ = &mut next => unreachable!("its place is taken"),
+        }
+        assert_eq!(begun.elapsed(), PAUSE + LAST_LOOK);
+        drop(taken);
+        drop(next.await);
+        assert_eq!(begun.elapsed(), PAUSE + LAST_LOOK);
+    }
+}

@@ -118,3 +118,31 @@ impl AsyncWrite for Stream {
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+    use tokio::time::Instant;
+
+    use super::super::seats::Seats;
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_may_take_nothing_for_the_write_timeout_and_no_tick_longer() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (near, _) = listener.accept().await.unwrap();
+        let (write_timeout, taken) = (Duration::from_mins(2), Seats::new(1).take().await);
+        let mut stream = Stream::new(near, Framing::new(1_000), Arc::clone(&taken.seat), write_timeout);
+        let mut last = Instant::now();
+        let error = loop {
+            match stream.write(&vec![0; 65_536]).await {
+                Ok(_) => last = Instant::now(),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!((error.kind(), last.elapsed()), (io::ErrorKind::TimedOut, write_timeout));
+        drop(far);
+    }
+}

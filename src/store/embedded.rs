@@ -32,9 +32,7 @@ mod writer;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::{oneshot, watch};
@@ -50,6 +48,8 @@ use self::writer::{Request, Writer};
 use super::feed::{EVENTS_KEPT, Feed};
 use super::table::Table;
 use super::{Counts, Health, Moved, Note, Page, Query, Recovered, Refused, Store, StoreError, StoreTally};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Mutex, mpsc, spawn_blocking};
 use crate::task::{Change, State, Task, TaskId};
 
 /// The format of both files, in SQLite's `user_version`.
@@ -231,7 +231,7 @@ fn end(threads: &Mutex<Option<Threads>>) {
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
     #[expect(clippy::expect_used, reason = "a process that cannot start a thread cannot start")]
-    std::thread::Builder::new().name(name.to_owned()).spawn(run).expect("a thread starts")
+    thread::Builder::new().name(name.to_owned()).spawn(run).expect("a thread starts")
 }
 
 /// A thread without which the store is dead.
@@ -320,7 +320,7 @@ impl Store for EmbeddedStore {
     async fn close(&self) {
         let threads = Arc::clone(&self.threads);
         // An error means that the runtime is going down, and then the drop closes it.
-        let _ = tokio::task::spawn_blocking(move || end(&threads)).await;
+        let _ = spawn_blocking(move || end(&threads)).await;
         self.table.feeder.close();
     }
 }
@@ -337,3 +337,7 @@ mod tests {
         assert!(matches!(&*health.borrow(), Health::Dead(why) if why.contains("store-writer")));
     }
 }
+
+#[cfg(all(test, shuttle))]
+#[path = "../../tests/shuttle/embedded.rs"]
+mod models;

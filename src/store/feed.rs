@@ -4,12 +4,13 @@
 //! of a [`Feed`] nothing is missing that is not told as a [`Gap`] (tests/it/events.rs).
 
 use std::collections::VecDeque;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
 use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::table::Move;
+use crate::sync::RwLock;
 use crate::task::{ErrorKind, HandlerName, Phase, State, StateName, Task, TaskId, Undo};
 
 /// How many changes a store keeps unless it is told otherwise.

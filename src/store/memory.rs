@@ -1,8 +1,8 @@
 //! A store that forgets everything at exit: for tests, trials, and what need not outlive the process.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::feed::{EVENTS_KEPT, Feed};
 use super::table::{Cold, Table};
 use super::{Counts, Health, Moved, Note, Page, Query, Recovered, Store, StoreError};
+use crate::sync::{AtomicBool, Mutex};
 use crate::task::{Change, State, Task, TaskId};
 
 /// Keeps records in memory only. Every call answers at once, and none fails before it is closed.

@@ -8,7 +8,7 @@
 mod ordered;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError};
 
 use foldhash::fast::RandomState;
 
@@ -17,6 +17,7 @@ use self::ordered::Ordered;
 
 use super::feed::Feeder;
 use super::{Counts, Moved, Order, Page, Query, Refused, StateCounts, now};
+use crate::sync::{self, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::task::{Change, HandlerName, Stamp, StateName, Task, TaskId};
 
 /// Tasks that leave memory before others get a turn.
@@ -24,7 +25,7 @@ const EVICTED_AT_ONCE: usize = 250;
 
 #[derive(Debug)]
 pub(super) struct Table {
-    records: scc::HashMap<TaskId, Arc<Task>, RandomState>,
+    records: sync::HashMap<TaskId, Arc<Task>, RandomState>,
     order: RwLock<Ordered>,
     /// Held while tasks leave memory, and shared by who reads the archive for a page.
     evictions: RwLock<()>,
@@ -73,7 +74,7 @@ impl Table {
     /// An empty one that keeps so many events.
     pub(super) fn new(events_kept: usize) -> Self {
         Self {
-            records: scc::HashMap::default(),
+            records: sync::HashMap::default(),
             order: RwLock::default(),
             evictions: RwLock::default(),
             feeder: Feeder::new(events_kept),

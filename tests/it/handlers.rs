@@ -10,7 +10,7 @@ mod webhook;
 use task_recorder::handler::{Action, Handler};
 use task_recorder::task::{ErrorKind, Failure, Outcome, Policy};
 
-fn handler(action: Action) -> Handler {
+pub(super) fn handler(action: Action) -> Handler {
     Handler {
         name: "h".parse().unwrap(),
         is_default: false,
@@ -25,7 +25,7 @@ fn handler(action: Action) -> Handler {
 
 /// Checks kind and doubt of a failure, and that its message holds this.
 #[track_caller]
-fn assert_failed(outcome: &Outcome, kind: ErrorKind, in_doubt: bool, says: &str) {
+pub(super) fn assert_failed(outcome: &Outcome, kind: ErrorKind, in_doubt: bool, says: &str) {
     match &outcome.result {
         Err(Failure { kind: found, in_doubt: doubt, message }) => {
             assert_eq!((*found, *doubt), (kind, in_doubt), "{message}");

@@ -47,6 +47,7 @@ mod spans;
 mod stores;
 mod support;
 mod tidy;
+mod timers;
 mod tokens;
 mod traces;
 mod transfer;

@@ -2,6 +2,7 @@
 
 pub(crate) mod batch;
 pub(crate) mod client;
+pub(crate) mod clock;
 pub(crate) mod collector;
 pub(crate) mod program;
 pub(crate) mod receiver;

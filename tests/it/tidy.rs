@@ -6,12 +6,13 @@ use std::path::Path;
 use regex::Regex;
 
 /// Which modules of the crate a module may use; one that is not listed may use all, and none of the listed may use it.
-const MAY_USE: [(&str, &[&str]); 9] = [
+const MAY_USE: [(&str, &[&str]); 10] = [
+    ("sync", &[]),
     ("tally", &[]),
     ("task", &[]),
-    ("store", &["tally", "task"]),
+    ("store", &["sync", "tally", "task"]),
     ("spans", &["task"]),
-    ("recorder", &["tally", "task", "spans", "store"]),
+    ("recorder", &["sync", "tally", "task", "spans", "store"]),
     ("handler", &["task"]),
     ("access", &["task"]),
     ("config", &["task", "handler", "store", "access"]),

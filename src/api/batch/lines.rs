@@ -128,3 +128,34 @@ impl Reader {
         Some(Line { number: self.number, read })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn each_piece_of_a_batch_has_its_time_and_no_tick_more() {
+        let pauses = [29_999, 29_999, 30_001].map(Duration::from_millis);
+        let pieces = stream::iter(pauses).then(|pause| async move {
+            sleep(pause).await;
+            Ok::<_, Infallible>("{}\n")
+        });
+        let bodies = Bodies::new(Duration::from_secs(30), 1 << 20);
+        let mut lines = Box::pin(read(Body::from_stream(pieces), 100, &bodies));
+        for number in [1, 2] {
+            let begun = Instant::now();
+            assert!(
+                matches!(lines.next().await, Some(Line { number: found, read: Read::Whole(_) }) if found == number)
+            );
+            assert_eq!(begun.elapsed(), Duration::from_millis(29_999));
+        }
+        let begun = Instant::now();
+        assert!(matches!(lines.next().await, Some(Line { number: 3, read: Read::Stalled(_) })));
+        assert_eq!(begun.elapsed(), Duration::from_secs(30));
+        assert!(lines.next().await.is_none());
+    }
+}

@@ -9,6 +9,7 @@ use super::operation::{Became, InHand, Operation};
 use super::{BulkAction, forget_old};
 use crate::recorder::{Launch, LaunchError, Recorder};
 use crate::store::{Moved, StoreError};
+use crate::sync::time::sleep;
 use crate::task::{ErrorKind, Phase, State, Task, Undo};
 
 /// How many tasks are taken in hand at a time: a note, so an fsync, for all of them.
@@ -72,7 +73,7 @@ async fn held_up<T, F: Future<Output = Result<T, StoreError>>>(
             Err(error) => tracing::warn!(%error, "a bulk operation waits for the store"),
         }
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            () = sleep(pause) => {}
             () = recorder.inner.draining.cancelled() => return None,
         }
         pause = (pause * 2).min(PAUSE_MAX);
@@ -102,7 +103,7 @@ async fn act(recorder: &Recorder, operation: &Operation, hand: &InHand) -> Optio
             }
         }
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            () = sleep(pause) => {}
             () = operation.canceling.cancelled() => {}
             () = recorder.inner.draining.cancelled() => {}
         }

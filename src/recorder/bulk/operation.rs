@@ -1,6 +1,6 @@
 //! One bulk operation: what it is for, how far it is, and its note in the store.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Bulk, BulkAction, BulkFailure, BulkState, NOTED_UNDER};
 use crate::recorder::Recorder;
 use crate::store::{Filter, Order, Query, Store, StoreError};
+use crate::sync::{Mutex, MutexGuard};
 use crate::task::{Task, TaskId};
 
 /// How many failures are told by id and reason.

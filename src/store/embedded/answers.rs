@@ -3,10 +3,10 @@
 //! To wake a task out of another thread costs several microseconds where a thread of the runtime has to be woken for it,
 //! and those would add up between one commit and the next. So the writer wakes one task, which wakes the others.
 
-use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::store::{Moved, StoreError};
+use crate::sync::Handle;
 
 /// What a change comes to.
 pub(super) type Decided = Result<Moved, StoreError>;

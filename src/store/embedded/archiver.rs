@@ -1,7 +1,6 @@
 //! The thread that moves settled tasks from memory and journal into the archive, oldest first.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -12,6 +11,7 @@ use super::queue::Queue;
 use super::writer::{BATCH_BYTES_MAX, Request};
 use super::{EmbeddedOptions, Health};
 use crate::store::table::{AtRest, Table};
+use crate::sync::mpsc::{Receiver, RecvTimeoutError};
 use crate::task::Task;
 
 /// The most tasks in one batch: its commit shares the disk with the journal's.

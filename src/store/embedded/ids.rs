@@ -15,13 +15,14 @@ mod run;
 use std::hash::Hasher as _;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use siphasher::sip::SipHasher13;
 
 use self::recent::Recent;
 pub(super) use self::run::Run;
+use crate::sync::{AtomicU64, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::task::TaskId;
 
 /// Runs of one level that are merged into one of the next.

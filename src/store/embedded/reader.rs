@@ -1,8 +1,7 @@
 //! Threads that read the archive for answers that memory does not have.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::oneshot;
 
@@ -12,6 +11,8 @@ use super::ids::Ids;
 use super::spawn;
 use crate::store::StoreError;
 use crate::store::table::Table;
+use crate::sync::Mutex;
+use crate::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use crate::task::{Task, TaskId};
 
 /// How many reads run at once.

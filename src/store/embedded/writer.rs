@@ -5,12 +5,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use jiff::Timestamp;
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::answers::{Answer, Answers, Decided};
@@ -25,6 +23,8 @@ use super::recovery::Recovered;
 use super::{EmbeddedOptions, Health};
 use crate::store::table::{Move, Table};
 use crate::store::{Moved, Note, Refused, StoreError, StoreTally, now};
+use crate::sync::Handle;
+use crate::sync::mpsc::SyncSender;
 use crate::task::{Change, Stamp, Task, TaskId};
 
 /// So many bytes of inputs and outputs end a batch.

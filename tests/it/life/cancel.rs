@@ -144,9 +144,10 @@ async fn one_that_succeeds_although_it_was_told_to_end_has_succeeded() {
     assert_eq!(failed_as(&*stage.settled("fails").await), Some((ErrorKind::Status, true)));
 }
 
-/// A store that holds every record of a back-off until it is let go.
+/// A store that holds every change of one kind until it is let go.
 struct Holding {
     store: MemoryStore,
+    holds: fn(&Change) -> bool,
     is_held: AtomicBool,
     arrived: Notify,
     go: Notify,
@@ -155,7 +156,7 @@ struct Holding {
 #[async_trait]
 impl Store for Holding {
     async fn change(&self, id: &TaskId, change: Change) -> Result<Moved, StoreError> {
-        if matches!(change, Change::BackOff { .. }) && self.is_held.load(Ordering::SeqCst) {
+        if (self.holds)(&change) && self.is_held.load(Ordering::SeqCst) {
             self.arrived.notify_one();
             self.go.notified().await;
         }
@@ -199,10 +200,35 @@ impl Store for Holding {
     }
 }
 
+fn holding(holds: fn(&Change) -> bool) -> Arc<Holding> {
+    let (store, is_held) = (MemoryStore::new(), AtomicBool::new(true));
+    Arc::new(Holding { store, holds, is_held, arrived: Notify::new(), go: Notify::new() })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_that_comes_behind_the_attempt_ends_no_revoke_of_the_success() {
+    let store = holding(|change| matches!(change, Change::Settle { .. }));
+    let stage = Stage::over(Arc::clone(&store) as Arc<dyn Store>, tried(1));
+    stage.start("order").await;
+    // The attempt has succeeded, which is not recorded yet.
+    store.arrived.notified().await;
+    assert_eq!(cancel(&stage, "order").await.unwrap().phase(), Some(Phase::Canceling));
+    store.is_held.store(false, Ordering::SeqCst);
+    store.go.notify_one();
+    let task = stage.settled("order").await;
+    assert!(matches!(task.state, State::Success { .. }), "{task:?}");
+
+    let (permits, play) = held();
+    stage.undo.on("order", [play]);
+    assert!(matches!(stage.recorder.revoke(&id("order")).await.unwrap(), Moved::Done(_)));
+    stage.undo.wait_for(1).await;
+    permits.add_permits(1);
+    assert_eq!(stage.at_rest("order").await, None, "nobody told the revoke to end");
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_that_is_canceled_between_two_attempts_ends_canceled_and_has_no_third() {
-    let (store, is_held) = (MemoryStore::new(), AtomicBool::new(true));
-    let store = Arc::new(Holding { store, is_held, arrived: Notify::new(), go: Notify::new() });
+    let store = holding(|change| matches!(change, Change::BackOff { .. }));
     let stage = Stage::over(Arc::clone(&store) as Arc<dyn Store>, tried(5));
     stage.work.by_default(Play::End(answered(503)));
     stage.start("order").await;
