@@ -27,6 +27,9 @@ mod bulk;
 mod caller;
 mod events;
 mod filter;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 mod launch;
 mod list;

@@ -8,6 +8,9 @@
 mod action;
 mod effective;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod given;
 mod handler_kinds;
 mod handlers;

@@ -20,6 +20,9 @@ use self::seats::{Seats, Taken};
 use crate::api::Interface;
 
 pub use files::connections_allowed;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use framing::fuzzing;
 
 /// How long the loop pauses after a failed accept, at first and at most.
 const PAUSE_MIN: Duration = Duration::from_millis(10);

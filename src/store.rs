@@ -21,6 +21,9 @@ use tokio::sync::watch;
 
 use crate::task::{Attempt, Change, HandlerName, Output, Refusal, Start, State, StateName, Task, TaskId};
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use embedded::fuzzing;
 pub use embedded::{CopyError, EmbeddedOptions, EmbeddedStore, OpenError, Snapshot};
 pub use feed::{Batch, EVENTS_KEPT, Event, Feed, Gap};
 pub use memory::MemoryStore;

@@ -3,6 +3,9 @@
 //! Invariant: what is imported is what was exported, but for its place among the other records; an id of which the
 //! store has ever known something stays as it is there (tests/it/transfer.rs).
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod record;
 
 use std::io::{self, BufRead, Write};

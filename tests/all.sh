@@ -37,6 +37,7 @@ cargo fmt --all --check
 
 step "lints"
 cargo clippy --locked --all-targets -- -D warnings
+cargo clippy --locked --lib --example fuzz --features fuzzing -- -D warnings
 
 step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
@@ -63,6 +64,9 @@ cargo test --locked -- --include-ignored
 
 step "the same code in many orders of events"
 bash tests/shuttle.sh
+
+step "fuzzing, some seconds of each target"
+bash tests/fuzz.sh
 
 step "three of the bugs that the tests have to notice"
 bash tests/mutants.sh 3 6 13

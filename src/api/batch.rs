@@ -4,6 +4,9 @@
 //! launches, so many bytes of them, and one line more, however many lines come and however slowly the answers are read. A client that goes away
 //! ends the reading; a launch that has begun owns itself and goes on.
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub(super) mod fuzzing;
 mod lines;
 mod under_way;
 

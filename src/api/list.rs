@@ -1,5 +1,9 @@
 //! `GET /tasks`: pages as JSON, or every match as a stream of JSON lines or of bare ids.
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub(super) mod fuzzing;
+
 use std::io;
 use std::sync::Arc;
 

@@ -2,6 +2,9 @@
 //!
 //! Parsed once, when the config is read; rendering cannot fail. `{{` and `}}` stand for single braces.
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod url;
 
 use std::borrow::Cow;

@@ -42,8 +42,8 @@ pub(super) async fn run_once<W, F>(
     W: FnOnce(Arc<Task>, u32, CancellationToken) -> F,
     F: Future<Output = Outcome>,
 {
-    let (word, claim) = inner.claim(&id, start).await;
-    say(first_word, word);
+    let (told, claim) = inner.claim(&id, start).await;
+    say(first_word, told);
     let Some(claim) = claim else { return };
     let task = Arc::clone(claim.task());
     let (attempt, output, _) = inner.attempt(&task, &inner.tally.of(&task.handler), work).await;
@@ -59,19 +59,19 @@ pub(super) async fn run_in_lane(
     start: Start,
     first_word: oneshot::Sender<Word>,
 ) {
-    let (word, claim) = inner.claim(&id, start).await;
+    let (told, claim) = inner.claim(&id, start).await;
     let Some(claim) = claim else {
         // First: who is told may launch the next one at once, and finds the place free.
         drop(place);
-        return say(first_word, word);
+        return say(first_word, told);
     };
     let task = Arc::clone(claim.task());
     if place.is_queued {
         place.fill(claim);
         inner.leave_if_canceled(&lane, &task).await;
-        say(first_word, word);
+        say(first_word, told);
     } else {
-        say(first_word, word);
+        say(first_word, told);
         place.used();
         attempt_in_lane(&inner, &lane, claim, task).await;
     }

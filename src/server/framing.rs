@@ -7,6 +7,9 @@
 //! Invariant: a head that is refused never reaches a handler, wherever the pieces were cut (tests/it/hostile).
 
 mod chunks;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod head;
 
 use self::chunks::Chunks;

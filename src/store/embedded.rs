@@ -18,6 +18,9 @@ mod archive;
 mod archiver;
 mod checkpoint;
 mod folder;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod health;
 mod ids;
 mod index;
