@@ -37,7 +37,7 @@ async fn after_a_restart_no_pause_is_longer_than_the_longest_one() {
              retry = {{ attempts = 2, initial = \"{pause}\", max_interval = \"{pause}\" }}\n"
         )
     };
-    let mut server = TestServer::start(&config("24h"));
+    let mut server = TestServer::start(&config("1h"));
     let client = server.client();
     assert_eq!(client.post("/tasks/order-42", "").await.status, 202);
     within("the first attempt", async {
