@@ -140,6 +140,8 @@ impl Disk {
             match session.umount_and_join() {
                 // What its thread was told when the mount went away in the middle of a read.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                // The kernel lets go of the files of a dead process a moment after it is gone.
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => unmount(self.folder.path())?,
                 joined => joined?,
             }
         }
@@ -517,4 +519,17 @@ impl Filesystem for Mounted {
             Err(error) => reply.error(error),
         }
     }
+}
+
+/// Tries until nobody uses it any more.
+#[expect(clippy::disallowed_methods, reason = "whoever loses power may block")]
+fn unmount(folder: &Path) -> io::Result<()> {
+    for _ in 0..1_000 {
+        if !std::fs::read_to_string("/proc/self/mounts")?.contains(&*folder.to_string_lossy()) {
+            return Ok(());
+        }
+        let _ = std::process::Command::new("umount").arg(folder).output()?;
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Err(io::ErrorKind::ResourceBusy.into())
 }
