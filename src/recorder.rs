@@ -24,6 +24,7 @@ mod tally;
 mod waiters;
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -218,6 +219,19 @@ impl Recorder {
         if self.inner.draining.is_cancelled() { Err(LaunchError::Draining) } else { Ok(token) }
     }
 
+    /// Does this to its end, also where the caller goes away meanwhile: a change that is recorded is followed by what
+    /// belongs to it.
+    async fn to_the_end<T, E>(
+        &self,
+        work: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        self.inner.runs.spawn(work).await.unwrap_or_else(|_ended| Err(StoreError::Closed.into()))
+    }
+
     /// The lane of a handler that is configured, with its spec as it is now.
     fn lane(&self, handler: &HandlerName) -> Option<(Arc<Lane>, Arc<LaneSpec>)> {
         self.inner.lane(handler).and_then(|lane| lane.spec().map(|spec| (lane, spec)))
@@ -235,26 +249,6 @@ impl Recorder {
         let lanes = self.inner.lanes.load();
         let configured = lanes.iter().filter(|(_, lane)| lane.spec().is_some());
         configured.map(|(name, lane)| (name.clone(), lane.counts())).collect()
-    }
-
-    /// Undoes a success; the id is not found afterwards. With an action of its handler the record is `revoking` until
-    /// the action has ended, and the success stands where it fails. Of many at the same moment one is `Done`.
-    ///
-    /// # Errors
-    /// [`StoreError`]; the success stands then.
-    pub async fn revoke(&self, id: &TaskId) -> Result<Moved, StoreError> {
-        let _admission = self.admit().map_err(|_draining| StoreError::Closed)?;
-        let task = self.status(id).await?;
-        let lane = task.and_then(|task| self.lane(&task.handler));
-        let Some((lane, undo)) = lane.and_then(|(lane, spec)| Some((lane, spec.undo.clone()?))) else {
-            return self.inner.store.change(id, Change::Revoke).await;
-        };
-        let moved = self.inner.store.change(id, Change::BeginRevoke).await?;
-        if let Moved::Done(task) = &moved {
-            let revoke = revoke::revoke(Arc::clone(&self.inner), lane, undo, Arc::clone(task));
-            self.inner.runs.spawn(revoke);
-        }
-        Ok(moved)
     }
 
     /// Drops the record of a failed task; the id is not found afterwards.

@@ -155,8 +155,7 @@ impl Recorder {
     /// [`BulkError`]; nothing was begun then.
     pub async fn begin_bulk(&self, action: BulkAction, filter: Filter, max: u64) -> Result<Bulk, BulkError> {
         let recorder = self.clone();
-        // By itself, so that a caller who goes away does not leave an operation noted that nobody runs.
-        let begun = self.inner.runs.spawn(async move {
+        self.to_the_end(async move {
             // One at a time, so that the limit holds.
             let _turn = recorder.inner.operations.beginning.lock().await;
             if recorder.is_draining() {
@@ -174,8 +173,8 @@ impl Recorder {
             recorder.inner.operations.add(Arc::clone(&operation));
             recorder.inner.runs.spawn(engine::run(recorder.clone(), operation));
             Ok(begun)
-        });
-        begun.await.unwrap_or(Err(BulkError::Store(StoreError::Closed)))
+        })
+        .await
     }
 
     /// The operation with this number, while it is remembered: the last 100 that have ended are.
@@ -198,8 +197,7 @@ impl Recorder {
     pub async fn cancel_bulk(&self, number: u64) -> Result<Option<Bulk>, StoreError> {
         let Some(operation) = self.inner.operations.get(number) else { return Ok(None) };
         let inner = Arc::clone(&self.inner);
-        let canceled = self.inner.runs.spawn(async move { operation.cancel(&inner.store).await });
-        canceled.await.unwrap_or(Err(StoreError::Closed)).map(Some)
+        self.to_the_end(async move { operation.cancel(&inner.store).await }).await.map(Some)
     }
 
     /// Goes on with what the last process left.

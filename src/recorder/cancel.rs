@@ -11,6 +11,11 @@ impl Recorder {
     /// # Errors
     /// [`StoreError`]; the run goes on then.
     pub async fn cancel(&self, id: &TaskId) -> Result<Moved, StoreError> {
+        let (recorder, id) = (self.clone(), id.clone());
+        self.to_the_end(async move { recorder.record_cancel(&id).await }).await
+    }
+
+    async fn record_cancel(&self, id: &TaskId) -> Result<Moved, StoreError> {
         let Some(before) = self.status(id).await? else {
             return Ok(Moved::Refused(Refused { reason: Refusal::NotFound, task: None }));
         };

@@ -18,16 +18,15 @@ impl Recorder {
     pub async fn pause(&self, handler: &HandlerName, is_paused: bool) -> Result<bool, StoreError> {
         let Some((lane, _)) = self.lane(handler) else { return Ok(false) };
         let inner = Arc::clone(&self.inner);
-        // By itself, so that a caller who goes away leaves no note that the lane does not follow.
-        let done = self.inner.runs.spawn(async move {
+        self.to_the_end(async move {
             // One at a time, so that the last note and the lane say the same.
             let _turn = inner.pausing.lock().await;
             let key = format!("{NOTED_UNDER}{}", lane.name);
             inner.store.put_note(&key, is_paused.then(Vec::new)).await?;
             lane.pause(is_paused);
             Ok(true)
-        });
-        done.await.unwrap_or(Err(StoreError::Closed))
+        })
+        .await
     }
 
     /// Pauses what was paused when the last process ended.

@@ -5,14 +5,41 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 
-use super::Inner;
 use super::lane::{Lane, Work};
 use super::run::Write;
+use super::{Inner, Recorder};
+use crate::store::{Moved, StoreError};
 use crate::sync::time::sleep;
-use crate::task::{Change, ErrorKind, Failure, Outcome, Purpose, Task};
+use crate::task::{Change, ErrorKind, Failure, Outcome, Purpose, Task, TaskId};
+
+impl Recorder {
+    /// Undoes a success; the id is not found afterwards. With an action of its handler the record is `revoking` until
+    /// the action has ended, and the success stands where it fails. Of many at the same moment one is `Done`.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the success stands then.
+    pub async fn revoke(&self, id: &TaskId) -> Result<Moved, StoreError> {
+        let _admission = self.admit().map_err(|_draining| StoreError::Closed)?;
+        let (recorder, id) = (self.clone(), id.clone());
+        self.to_the_end(async move { recorder.begin_revoke(&id).await }).await
+    }
+
+    async fn begin_revoke(&self, id: &TaskId) -> Result<Moved, StoreError> {
+        let task = self.status(id).await?;
+        let lane = task.and_then(|task| self.lane(&task.handler));
+        let Some((lane, undo)) = lane.and_then(|(lane, spec)| Some((lane, spec.undo.clone()?))) else {
+            return self.inner.store.change(id, Change::Revoke).await;
+        };
+        let moved = self.inner.store.change(id, Change::BeginRevoke).await?;
+        if let Moved::Done(task) = &moved {
+            self.inner.runs.spawn(undone(Arc::clone(&self.inner), lane, undo, Arc::clone(task)));
+        }
+        Ok(moved)
+    }
+}
 
 /// Runs the action until it succeeds or may not be tried again. `task` is as [`Change::BeginRevoke`] left it.
-pub(super) async fn revoke(inner: Arc<Inner>, lane: Arc<Lane>, undo: Work, task: Arc<Task>) {
+async fn undone(inner: Arc<Inner>, lane: Arc<Lane>, undo: Work, task: Arc<Task>) {
     let mut attempt = 1;
     let mut undo = undo;
     let result = loop {

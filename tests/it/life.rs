@@ -265,6 +265,15 @@ impl Stage {
         self.once(name, |task| matches!(task.phase(), Some(Phase::BackingOff { .. }))).await
     }
 
+    async fn once_counted(&self, is_so: impl Fn(&LaneCounts) -> bool) {
+        let reached = async {
+            while !is_so(&self.counts()) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        within("the lane to change", reached).await;
+    }
+
     fn counts(&self) -> LaneCounts {
         self.recorder.lane_counts(&handler("h")).unwrap()
     }

@@ -1,5 +1,6 @@
 //! Cancel in every phase, exactly once, and what it leaves of the run.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -148,6 +149,8 @@ async fn one_that_succeeds_although_it_was_told_to_end_has_succeeded() {
 struct Holding {
     store: MemoryStore,
     holds: fn(&Change) -> bool,
+    /// Whether what is held is recorded already, and only the answer is missing.
+    is_recorded: bool,
     is_held: AtomicBool,
     arrived: Notify,
     go: Notify,
@@ -156,10 +159,17 @@ struct Holding {
 #[async_trait]
 impl Store for Holding {
     async fn change(&self, id: &TaskId, change: Change) -> Result<Moved, StoreError> {
-        if (self.holds)(&change) && self.is_held.load(Ordering::SeqCst) {
+        if !((self.holds)(&change) && self.is_held.load(Ordering::SeqCst)) {
+            return self.store.change(id, change).await;
+        }
+        if self.is_recorded {
+            let moved = self.store.change(id, change).await;
             self.arrived.notify_one();
             self.go.notified().await;
+            return moved;
         }
+        self.arrived.notify_one();
+        self.go.notified().await;
         self.store.change(id, change).await
     }
 
@@ -200,21 +210,45 @@ impl Store for Holding {
     }
 }
 
-fn holding(holds: fn(&Change) -> bool) -> Arc<Holding> {
-    let (store, is_held) = (MemoryStore::new(), AtomicBool::new(true));
-    Arc::new(Holding { store, holds, is_held, arrived: Notify::new(), go: Notify::new() })
+impl Holding {
+    /// Holds such changes before they are recorded.
+    fn before(holds: fn(&Change) -> bool) -> Arc<Self> {
+        Self::new(holds, false)
+    }
+
+    /// Holds the answers to such changes.
+    fn behind(holds: fn(&Change) -> bool) -> Arc<Self> {
+        Self::new(holds, true)
+    }
+
+    fn new(holds: fn(&Change) -> bool, is_recorded: bool) -> Arc<Self> {
+        let (store, is_held) = (MemoryStore::new(), AtomicBool::new(true));
+        Arc::new(Self { store, holds, is_recorded, is_held, arrived: Notify::new(), go: Notify::new() })
+    }
+
+    fn let_go(&self) {
+        self.is_held.store(false, Ordering::SeqCst);
+        self.go.notify_one();
+    }
+}
+
+/// A caller who goes away while the answer to what he asked for is held.
+async fn hangs_up(store: &Holding, asked: impl Future<Output = Result<Moved, StoreError>>) {
+    tokio::select! {
+        moved = asked => panic!("the answer is held: {moved:?}"),
+        () = store.arrived.notified() => {}
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cancel_that_comes_behind_the_attempt_ends_no_revoke_of_the_success() {
-    let store = holding(|change| matches!(change, Change::Settle { .. }));
+    let store = Holding::before(|change| matches!(change, Change::Settle { .. }));
     let stage = Stage::over(Arc::clone(&store) as Arc<dyn Store>, tried(1));
     stage.start("order").await;
     // The attempt has succeeded, which is not recorded yet.
     store.arrived.notified().await;
     assert_eq!(cancel(&stage, "order").await.unwrap().phase(), Some(Phase::Canceling));
-    store.is_held.store(false, Ordering::SeqCst);
-    store.go.notify_one();
+    store.let_go();
     let task = stage.settled("order").await;
     assert!(matches!(task.state, State::Success { .. }), "{task:?}");
 
@@ -228,15 +262,14 @@ async fn a_cancel_that_comes_behind_the_attempt_ends_no_revoke_of_the_success() 
 
 #[tokio::test(start_paused = true)]
 async fn one_that_is_canceled_between_two_attempts_ends_canceled_and_has_no_third() {
-    let store = holding(|change| matches!(change, Change::BackOff { .. }));
+    let store = Holding::before(|change| matches!(change, Change::BackOff { .. }));
     let stage = Stage::over(Arc::clone(&store) as Arc<dyn Store>, tried(5));
     stage.work.by_default(Play::End(answered(503)));
     stage.start("order").await;
     // The attempt has ended, and that another one follows is not recorded yet.
     store.arrived.notified().await;
     assert_eq!(cancel(&stage, "order").await.unwrap().phase(), Some(Phase::Canceling));
-    store.is_held.store(false, Ordering::SeqCst);
-    store.go.notify_one();
+    store.let_go();
     let task = stage.settled("order").await;
     assert_eq!((failed_as(&task), task.attempts.len()), (CANCELED_BEFORE, 1));
     assert!(task.failure().unwrap().message.contains("503"), "{task:?}");
@@ -247,6 +280,38 @@ async fn one_that_is_canceled_between_two_attempts_ends_canceled_and_has_no_thir
     // The next run has its attempts.
     stage.work.by_default(Play::End(Outcome::success()));
     assert_eq!(stage.run("order").await.failure(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revoke_that_is_recorded_goes_on_without_its_caller() {
+    let store = Holding::behind(|change| matches!(change, Change::BeginRevoke));
+    let stage = Stage::over(Arc::clone(&store) as Arc<dyn Store>, tried(1));
+    stage.run("order").await;
+    hangs_up(&store, stage.recorder.revoke(&id("order"))).await;
+    assert!(stage.found("order").await.is_revoking());
+    store.let_go();
+    assert_eq!(stage.at_rest("order").await, None, "the success is undone");
+    assert_eq!(stage.undo.count("order"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_that_is_recorded_goes_on_without_its_caller() {
+    let store = Holding::behind(|change| matches!(change, Change::Cancel { .. }));
+    let stage = Stage::over(Arc::clone(&store) as Arc<dyn Store>, one_at_once());
+    stage.work.on("runs", [Play::UntilTold(failure(ErrorKind::Canceled))]);
+    stage.start("runs").await;
+    stage.start("queued").await;
+    stage.work.wait_for(1).await;
+
+    hangs_up(&store, stage.recorder.cancel(&id("queued"))).await;
+    assert_eq!(stage.counts().queued, 1, "it was not taken out yet");
+    store.go.notify_one();
+    stage.once_counted(|counts| counts.queued == 0).await;
+
+    hangs_up(&store, stage.recorder.cancel(&id("runs"))).await;
+    assert_eq!(stage.found("runs").await.phase(), Some(Phase::Canceling));
+    store.let_go();
+    assert_eq!(failed_as(&*stage.settled("runs").await), CANCELED, "the attempt is told to end");
 }
 
 /// Cancels from 64 sides at once, and returns how many of them did it.
