@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::history::{Ask, Bulk, History, Pause, Stand, Time};
 use crate::support::client::Client;
-use crate::workload::{HANDLERS, PATIENCE};
+use crate::workload::{HANDLERS, PATIENCE, patience};
 
 /// How often it is looked at while there is load; the rest is seen at rest.
 const LOOKS: usize = 20;
@@ -26,7 +26,7 @@ pub(crate) async fn operate(history: &History, client: &Client, prefix: String) 
         wanted["max"] = json!(fastrand::u32(1..4));
     }
     let began = history.now();
-    let sent = timeout(PATIENCE, client.try_send(Method::POST, "/bulk", &[], wanted.to_string())).await;
+    let sent = timeout(patience(), client.try_send(Method::POST, "/bulk", &[], wanted.to_string())).await;
     if matches!(&sent, Ok(Err(error)) if error.contains("ConnectionRefused")) {
         return;
     }

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::history::{Answer, Ask, History, How, Id, Operation, Time};
 use crate::support::client::{Answer as Response, Client};
-use crate::workload::{PATIENCE, handler};
+use crate::workload::{PATIENCE, handler, patience};
 
 /// `POST /tasks`
 pub(crate) async fn launch(history: &History, client: &Client, ids: &[Id]) {
@@ -16,7 +16,7 @@ pub(crate) async fn launch(history: &History, client: &Client, ids: &[Id]) {
     let body: Vec<_> = ids.iter().map(|id| line(id).to_string()).collect();
     let headers = [("content-type", "application/x-ndjson")];
     let began = history.now();
-    let sent = timeout(PATIENCE, client.try_send(Method::POST, "/tasks", &headers, body.join("\n"))).await;
+    let sent = timeout(patience(), client.try_send(Method::POST, "/tasks", &headers, body.join("\n"))).await;
     let answers = lines(&sent.map_err(|_late| String::new()).flatten());
     note(history, Ask::Launch, began, ids, answers, |number, id, line| {
         // Those of problems have the number of their line.

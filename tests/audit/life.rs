@@ -342,7 +342,7 @@ impl Life {
     pub(crate) async fn end(self, tally: &mut Tally) -> Result<(), String> {
         self.calm_down();
         self.receiver.set_mood(Mood::Calm);
-        let (requests, unknown) = self.workload.counts();
+        let (requests, unknown, hung_up) = self.workload.counts();
         self.workload.stop().await;
         let mut rest = rest::rest(&self.history, &self.server).await;
         if let Ok(rest) = &mut rest {
@@ -367,6 +367,7 @@ impl Life {
         }
         tally.requests += requests;
         tally.unknown += unknown;
+        tally.hung_up += hung_up;
         tally.calls += evidence.calls.len() as u64;
         let begun = Instant::now();
         let findings = tokio::task::block_in_place(|| checker::check(&evidence));

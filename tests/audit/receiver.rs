@@ -206,8 +206,9 @@ impl Behaviour {
 
     fn effect(self) -> Effect {
         match self {
-            Self::Status(200, _) => Effect::Done,
-            Self::Status(500, _) | Self::HangUp | Self::Reset | Self::Hang | Self::Flood => Effect::Unclear,
+            // A flood is one behind a 200.
+            Self::Status(200, _) | Self::Flood => Effect::Done,
+            Self::Status(500, _) | Self::HangUp | Self::Reset | Self::Hang => Effect::Unclear,
             Self::Status(..) => Effect::Refused,
         }
     }

@@ -13,6 +13,8 @@ pub(crate) struct Tally {
     pub(crate) rounds: u64,
     pub(crate) requests: u64,
     pub(crate) unknown: u64,
+    /// Those of them whose client did not wait for an answer.
+    pub(crate) hung_up: u64,
     pub(crate) calls: u64,
     pub(crate) crashes: u64,
     pub(crate) power_losses: u64,
@@ -62,10 +64,10 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { lives, rounds, requests, unknown, calls, crashes, .. } = self;
+        let Self { lives, rounds, requests, unknown, hung_up, calls, crashes, .. } = self;
         write!(
             to,
-            "{rounds} rounds in {lives} data folders: {requests} requests ({unknown} of unknown outcome), "
+            "{rounds} rounds in {lives} data folders: {requests} requests ({unknown} of unknown outcome, {hung_up} of these let go of), "
         )?;
         write!(
             to,

@@ -27,8 +27,10 @@ const PAST: u32 = 25;
 const KEYS: u8 = 3;
 pub(crate) const HANDLERS: [&str; 4] = ["hook", "plain", "told", "shell"];
 
-/// How long a client waits for an answer.
+/// How long a client waits for an answer that it wants.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(1_500);
+/// One request in so many is let go of before its answer can come.
+const HUNG_UP: u32 = 30;
 /// How long it waits after it got none.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -51,6 +53,7 @@ struct Shared {
     trap: Mutex<Option<(u64, Deed)>>,
     requests: AtomicU64,
     unknown: AtomicU64,
+    hung_up: AtomicU64,
 }
 
 impl std::fmt::Debug for Shared {
@@ -130,6 +133,11 @@ pub(crate) fn handler(id: &str) -> &'static str {
     HANDLERS[number % HANDLERS.len()]
 }
 
+/// How long a client waits this time; now and then it hangs up before an answer can come.
+pub(crate) fn patience() -> Duration {
+    if fastrand::u32(..HUNG_UP) == 0 { Duration::from_micros(fastrand::u64(200..5_000)) } else { PATIENCE }
+}
+
 impl Workload {
     pub(crate) fn start(history: Arc<History>, clients: usize) -> Self {
         let shared = Arc::new(Shared {
@@ -141,6 +149,7 @@ impl Workload {
             trap: Mutex::default(),
             requests: AtomicU64::new(0),
             unknown: AtomicU64::new(0),
+            hung_up: AtomicU64::new(0),
         });
         let mut running = JoinSet::new();
         for _ in 0..clients {
@@ -176,9 +185,10 @@ impl Workload {
         *self.shared.trap.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Requests so far, and those of them that nobody knows the outcome of.
-    pub(crate) fn counts(&self) -> (u64, u64) {
-        (self.shared.requests.load(Ordering::Relaxed), self.shared.unknown.load(Ordering::Relaxed))
+    /// Requests so far, those of them that nobody knows the outcome of, and those of these whose client hung up.
+    pub(crate) fn counts(&self) -> (u64, u64, u64) {
+        let Shared { requests, unknown, hung_up, .. } = &*self.shared;
+        (requests.load(Ordering::Relaxed), unknown.load(Ordering::Relaxed), hung_up.load(Ordering::Relaxed))
     }
 
     pub(crate) async fn stop(self) {
@@ -214,7 +224,8 @@ impl Shared {
                     _ => Ask::Read,
                 };
                 let how = if wanted == Ask::Launch { self.ids().conditions(&id) } else { How::default() };
-                let answer = ask(&self.history, &client, wanted, how, &id, PATIENCE).await;
+                let patience = patience();
+                let answer = ask(&self.history, &client, wanted, how, &id, patience).await;
                 let is_answered = answer.is_some();
                 if let Some(revision) =
                     answer.and_then(|answer| answer.header("etag")?.trim_matches('"').parse().ok())
@@ -222,7 +233,10 @@ impl Shared {
                     self.ids().revisions.insert(Arc::clone(&id), revision);
                 }
                 self.requests.fetch_add(1, Ordering::Relaxed);
-                if !is_answered {
+                if !is_answered && patience < PATIENCE {
+                    self.unknown.fetch_add(1, Ordering::Relaxed);
+                    self.hung_up.fetch_add(1, Ordering::Relaxed);
+                } else if !is_answered {
                     self.unknown.fetch_add(1, Ordering::Relaxed);
                     // It is gone, or has no time.
                     let _ = timeout(PAUSE, service.changed()).await;
