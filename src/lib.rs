@@ -77,6 +77,7 @@ pub mod client;
 pub mod config;
 pub mod exit;
 pub mod handler;
+mod json;
 pub mod metrics;
 pub mod recorder;
 pub mod reload;

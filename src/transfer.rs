@@ -13,6 +13,7 @@ use std::io::{self, BufRead, Write};
 use futures_util::future::join_all;
 
 use self::record::Record;
+use crate::json;
 use crate::store::{Moved, OpenError, Snapshot, Store, StoreError};
 use crate::task::{Change, State, Task, TaskId};
 
@@ -117,7 +118,7 @@ pub async fn import(
             if line.trim_ascii().is_empty() {
                 continue;
             }
-            match serde_json::from_slice::<Record<'_>>(&line)
+            match json::object::<Record<'_>>(&line)
                 .map_err(|error| error.to_string())
                 .and_then(Record::into_task)
             {

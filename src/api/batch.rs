@@ -33,6 +33,7 @@ use super::openapi::shapes;
 use super::params::Params;
 use super::problem::{Problem, ProblemType, ProblemView};
 use crate::handler::Handler;
+use crate::json;
 use crate::task::{Input, Request, TaskId, Trace};
 
 /// How many launches of one batch are under way at once: enough for whole commits.
@@ -154,8 +155,7 @@ impl Batch {
 
     /// What a line asks for.
     fn parsed(&self, text: &[u8]) -> Result<(TaskId, Request), Problem> {
-        let LaunchLine { id, handler, input } =
-            serde_json::from_slice(text).map_err(|error| malformed(&error))?;
+        let LaunchLine { id, handler, input } = json::object(text).map_err(|error| malformed(&error))?;
         let id: TaskId = id.parse().map_err(|why| Problem::invalid_id(&id, &why))?;
         self.caller.may_name(&id)?;
         if !self.caller.stands(&self.api) {

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::problem::{Problem, ProblemType};
+use crate::json;
 
 /// The largest body that is read as one JSON value: 1,000 of the longest ids, and some air.
 const JSON_BYTES_MAX: usize = 512 << 10;
@@ -118,7 +119,7 @@ async fn collected(bodies: &Arc<Bodies>, mut body: Limited<Body>) -> Result<Byte
 /// The whole body as JSON of this shape.
 pub(super) async fn json<T: DeserializeOwned>(bodies: &Arc<Bodies>, body: Body) -> Result<T, Problem> {
     let bytes = read(bodies, body, JSON_BYTES_MAX, too_large).await?;
-    serde_json::from_slice(&bytes)
+    json::object(&bytes)
         .map_err(|error| Problem::invalid_body(format!("The body is not as it has to be: {error}.")))
 }
 

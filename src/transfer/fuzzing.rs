@@ -4,6 +4,7 @@ use futures_util::FutureExt as _;
 use jiff::Timestamp;
 
 use super::{Imported, Record, import};
+use crate::json;
 use crate::store::{MemoryStore, fuzzing};
 use crate::task::{Change, Input, Request, Stamp, Task};
 
@@ -27,7 +28,7 @@ pub fn lines(bytes: &[u8]) {
 }
 
 fn task(line: &[u8]) -> Option<Task> {
-    serde_json::from_slice::<Record<'_>>(line).ok()?.into_task().ok()
+    json::object::<Record<'_>>(line).ok()?.into_task().ok()
 }
 
 /// Every move that is legal raises the revision, and a launch the run.

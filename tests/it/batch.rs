@@ -39,7 +39,7 @@ async fn each_line_is_answered_in_order_as_the_single_call_would_be() {
         {\"id\":\"x\",\"handler\":\"nobody\"}\n\
         {\"id\":\"x\",\"prority\":1}\n\
         {\"handler\":\"echo\"}\n\
-        [1,2]\n\
+        [\"x\",\"echo\"]\n\
         oops\n\
         {\"id\":\"\"}\n\
         {\"id\":\"last\"}";
@@ -86,6 +86,7 @@ async fn each_line_is_answered_in_order_as_the_single_call_would_be() {
     }
     assert_eq!(answers[6]["id"], "other");
     assert!(answers[9]["detail"].as_str().unwrap().contains("prority"));
+    assert!(answers[11]["detail"].as_str().unwrap().contains("expected an object"));
 
     gate.open();
     for id in ["plain", "text", "null", "cmd", "last"] {

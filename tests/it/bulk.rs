@@ -100,6 +100,7 @@ async fn what_a_bulk_operation_is_for_has_to_be_said() {
         (json!({"filter": {"prefix": "a"}}), "invalid-body", "action"),
         (json!({"action": "retry", "filter": {"prefix": "a"}, "dryrun": true}), "invalid-body", "dry_run"),
         (json!([]), "invalid-body", "line 1"),
+        (json!(["retry", {"prefix": "a"}]), "invalid-body", "expected an object"),
     ] {
         let detail = client.post("/bulk", body.to_string()).await.problem(400, code);
         assert!(detail.contains(hint), "{body}: {detail}");

@@ -41,7 +41,7 @@ async fn many_ids_are_looked_up_at_once() {
     assert_eq!(client.post("/lookup", many(1_000)).await.json()["tasks"].as_array().unwrap().len(), 1_000);
     assert!(client.post("/lookup", many(1_001)).await.problem(400, "invalid-body").contains("1000"));
     client.post("/lookup", many(3_000)).await.problem(413, "body-too-large");
-    for wrong in ["", "[]", "{}", "{\"ids\":[1]}", "{\"ids\":[],\"id\":1}"] {
+    for wrong in ["", "[]", "{}", "{\"ids\":[1]}", "{\"ids\":[],\"id\":1}", "[[\"good\"]]"] {
         client.post("/lookup", wrong).await.problem(400, "invalid-body");
     }
     client.post("/lookup?id=x", "{\"ids\":[]}").await.problem(400, "invalid-parameter");

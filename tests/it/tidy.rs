@@ -6,8 +6,9 @@ use std::path::Path;
 use regex::Regex;
 
 /// Which modules of the crate a module may use; one that is not listed may use all, and none of the listed may use it.
-const MAY_USE: [(&str, &[&str]); 10] = [
+const MAY_USE: [(&str, &[&str]); 11] = [
     ("sync", &[]),
+    ("json", &[]),
     ("tally", &[]),
     ("task", &[]),
     ("store", &["sync", "tally", "task"]),
@@ -16,7 +17,7 @@ const MAY_USE: [(&str, &[&str]); 10] = [
     ("handler", &["task"]),
     ("access", &["task"]),
     ("config", &["task", "handler", "store", "access"]),
-    ("api", &["task", "store", "recorder", "handler", "config", "access", "metrics"]),
+    ("api", &["json", "task", "store", "recorder", "handler", "config", "access", "metrics"]),
 ];
 /// The modules that know nothing of HTTP.
 const CORE: [&str; 3] = ["task", "store", "recorder"];

@@ -165,6 +165,8 @@ async fn a_line_is_refused_alone_and_an_import_can_be_done_again() {
         "{came:?}"
     );
     assert!(came.reasons[1].contains("unknown field `new`"), "{came:?}");
+    let came = imported(&*copy, "[\"x\",\"h\"]").await;
+    assert!(came.reasons[0].contains("expected an object"), "{came:?}");
 }
 
 /// What a record counts has to leave room to count on, and its time is as fine as a store keeps it.

@@ -14,6 +14,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::lines::{self, Read};
 use super::{LaunchLine, malformed, refused};
 use crate::api::body::Bodies;
+use crate::json;
 
 const LINE_BYTES_MAX: usize = 64;
 
@@ -60,7 +61,7 @@ pub fn lines(bytes: &[u8]) {
 }
 
 fn launch(line: &[u8]) {
-    match serde_json::from_slice::<LaunchLine<'_>>(line) {
+    match json::object::<LaunchLine<'_>>(line) {
         Ok(LaunchLine { id, handler, input }) => {
             // An input is not read: it may hold a number that is too large for others, or half a character.
             let Ok(value) = serde_json::from_slice::<Value>(line) else { return };
