@@ -78,7 +78,9 @@ fn main() -> ExitCode {
 }
 
 fn run(config: Config, flags: Flags) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let threads = config.server.threads;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return refuse(&error, Exit::Unhealthy),
     };

@@ -78,6 +78,8 @@ fn an_empty_file_gives_the_defaults_and_no_handlers() {
     let config = good("");
     assert_eq!(config.server.listen, address("127.0.0.1:8080"));
     assert_eq!(config.server.connections_max, 10_000);
+    let cores = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(config.server.threads, if cores > 1 { cores - 1 } else { 1 });
     assert_eq!(config.server.header_timeout, Duration::from_secs(30));
     assert_eq!(config.server.body_timeout, Duration::from_secs(30));
     assert_eq!(config.server.write_timeout, Duration::from_mins(2));

@@ -52,6 +52,7 @@ fn each_mistake_in_a_name_or_value_is_told_with_its_line_and_what_would_be_right
         ("[server]\nlisten = \":8080\"".into(), "2:10", &["`listen` is \":8080\"", "127.0.0.1:8080"]),
         ("[server]\nlisten = 8080".into(), "2:10", &["`listen` is 8080", "an IP address and a port"]),
         ("[server]\nconnections_max = 0".into(), "2:19", &["from 1 to 1000000"]),
+        ("[server]\nthreads = 0".into(), "2:11", &["from 1 to 1024"]),
         ("[server]\nconnections_max = -1".into(), "2:19", &["is -1", "from 1 to 1000000"]),
         ("[server]\nconnections_max = 99999999999999999999".into(), "2:19", &["from 1 to 1000000"]),
         ("[server]\nconnections_max = \"10\"".into(), "2:19", &["is \"10\"", "a whole number"]),
