@@ -8,14 +8,17 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio::time::sleep;
 
-use super::PATIENCE;
+use super::{PATIENCE, PROBES};
 use crate::asking::ask;
 use crate::bulk;
-use crate::checker::Rest;
+use crate::checker::{self, Rest};
 use crate::follower;
 use crate::history::{Answer, Ask, History, How, Id, Listed};
 use crate::support::client::Client;
 use crate::support::server::TestServer;
+
+/// An id of a handler that tells nobody.
+const LAST: usize = 2 * PROBES + 1;
 
 /// Waits until nothing is under way, and reads everything.
 pub(super) async fn rest(history: &Arc<History>, server: &TestServer) -> Result<Rest, String> {
@@ -27,22 +30,15 @@ pub(super) async fn rest(history: &Arc<History>, server: &TestServer) -> Result<
         }
     }
     bulk::at_rest(history, client, PATIENCE).await?;
-    let stats = loop {
-        let stats = get(client, "/stats").await?;
-        let bulks = get(client, "/bulk").await?;
-        let is_running = |bulk: &Value| bulk["state"] == "running";
-        let are_over = bulks["operations"].as_array().is_some_and(|all| !all.iter().any(is_running));
-        if are_over && stats["tasks"]["working"] == 0 && stats["notices"]["due"] == 0 {
-            break stats;
-        }
-        // One that was asked to pause it, and did not answer, may do so late.
-        bulk::resume(history, client).await;
+    come_to_rest(history, client, begun).await?;
+    // A change that readers are told of. That a notice has ended is none, and they would wait for the next sign of life.
+    let last = checker::id(LAST);
+    while ask(history, client, Ask::LaunchAndWait, How::default(), &last, PATIENCE).await.is_none() {
         if begun.elapsed() > PATIENCE {
-            let working = get(client, "/tasks?state=working").await?;
-            return Err(format!("it does not come to rest: {stats}, {working}"));
+            return Err("nothing can be launched at rest".to_owned());
         }
-        sleep(Duration::from_millis(50)).await;
-    };
+    }
+    let stats = come_to_rest(history, client, begun).await?;
     let ids: BTreeSet<Id> =
         history.noted().operations.iter().map(|operation| Arc::clone(&operation.id)).collect();
     let mut records = BTreeMap::new();
@@ -79,6 +75,26 @@ pub(super) async fn rest(history: &Arc<History>, server: &TestServer) -> Result<
     let listed = lines.collect::<Option<Vec<_>>>().ok_or_else(|| format!("a broken list, {stats}"))?;
     follower::catch_up(history, server.base()).await?;
     Ok(Rest { records, listed, counts, clock_jumped: false })
+}
+
+/// Waits until nothing is working, due or under way.
+async fn come_to_rest(history: &Arc<History>, client: &Client, begun: Instant) -> Result<Value, String> {
+    loop {
+        let stats = get(client, "/stats").await?;
+        let bulks = get(client, "/bulk").await?;
+        let is_running = |bulk: &Value| bulk["state"] == "running";
+        let are_over = bulks["operations"].as_array().is_some_and(|all| !all.iter().any(is_running));
+        if are_over && stats["tasks"]["working"] == 0 && stats["notices"]["due"] == 0 {
+            return Ok(stats);
+        }
+        // One that was asked to pause it, and did not answer, may do so late.
+        bulk::resume(history, client).await;
+        if begun.elapsed() > PATIENCE {
+            let working = get(client, "/tasks?state=working").await?;
+            return Err(format!("it does not come to rest: {stats}, {working}"));
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
 }
 
 async fn get(client: &Client, path: &str) -> Result<Value, String> {
