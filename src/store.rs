@@ -9,6 +9,8 @@ mod embedded;
 mod feed;
 mod memory;
 mod query;
+#[cfg(test)]
+mod samples;
 mod table;
 mod tally;
 

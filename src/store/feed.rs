@@ -222,3 +222,48 @@ impl Ring {
         write(&mut self.events.write().unwrap_or_else(PoisonError::into_inner))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::store::samples::working;
+
+    #[test]
+    fn a_reader_waits_for_what_is_behind_its_number_and_for_nothing_else() {
+        let feeder = Feeder::new(9);
+        feeder.start_from(5);
+        let mut feed = feeder.reader();
+        assert_eq!(feed.beyond(4).now_or_never(), Some(true));
+        for seq in [5, 6] {
+            assert_eq!(feed.beyond(seq).now_or_never(), None, "behind {seq}");
+        }
+        feeder.take(&[Move { previous: None, next: working("a", 6, 0) }], 6);
+        assert_eq!(feed.beyond(5).now_or_never(), None, "nobody is told yet");
+        feeder.tell();
+        assert_eq!(feed.beyond(5).now_or_never(), Some(true));
+        assert_eq!(feed.beyond(6).now_or_never(), None);
+        feeder.close();
+        assert_eq!((feed.beyond(5).now_or_never(), feed.beyond(6).now_or_never()), (Some(true), Some(false)));
+    }
+
+    #[test]
+    fn a_gap_begins_behind_what_was_read() {
+        let feeder = Feeder::new(1);
+        feeder.start_from(5);
+        let moves = [6, 7, 8].map(|seq| Move { previous: None, next: working(&format!("t-{seq}"), seq, 0) });
+        feeder.take(&moves, 6);
+        let feed = feeder.reader();
+        let after = |seq| {
+            let Batch { gap, events, read_to } = feed.after(seq, 9);
+            let gap = gap.map(|gap| (gap.from, gap.to));
+            (gap, events.iter().map(|event| event.seq).collect::<Vec<_>>(), read_to)
+        };
+        assert_eq!(after(2), (Some((3, 7)), vec![8], 8));
+        assert_eq!(after(6), (Some((7, 7)), vec![8], 8));
+        assert_eq!(after(7), (None, vec![8], 8));
+        assert_eq!(after(8), (None, vec![], 8));
+        assert_eq!(after(9), (Some((0, 7)), vec![8], 8), "of another store");
+    }
+}

@@ -281,7 +281,35 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::samples::success;
     use crate::task::{Input, Request, Start};
+
+    fn places(tasks: &[Arc<Task>]) -> Vec<u64> {
+        tasks.iter().map(|task| task.entered).collect()
+    }
+
+    #[test]
+    fn what_the_archive_holds_leaves_memory_and_what_of_it_changes_goes_there_again() {
+        let table = Table::new(9);
+        let tasks = [success("a", 3, 1), success("b", 5, 1), success("c", 7, 1)];
+        let moves = tasks.clone().map(|next| Move { previous: None, next });
+        table.restore(&moves, 8);
+        assert_eq!((table.archived_to(), table.counts().total().success), (0, 3));
+        let (batch, seq) = table.oldest_at_rest(2);
+        assert_eq!((places(&batch), seq), (vec![3, 5], 8));
+        table.evict(&batch);
+        assert_eq!((table.archived_to(), places(&table.all())), (5, vec![7]));
+        assert_eq!((places(&table.returned(9).0), table.at_rest().returned), (vec![], 0));
+
+        let [first, ..] = tasks;
+        let next = Arc::new(Task { revision: first.revision + 1, ..(*first).clone() });
+        table.publish(&[Move { previous: Some(first), next }], 9);
+        let (returned, seq) = table.returned(9);
+        assert_eq!((places(&returned), seq), (vec![3], 9));
+        assert_eq!((table.at_rest().returned, table.counts().total().success), (1, 3));
+        table.evict(&returned);
+        assert_eq!((table.archived_to(), places(&table.all()), table.at_rest().returned), (5, vec![7], 0));
+    }
 
     #[test]
     fn a_move_has_dropped_bytes_where_there_were_some_and_are_none() {

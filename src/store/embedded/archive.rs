@@ -244,3 +244,123 @@ impl ArchiveReader {
 fn select(rest: &str) -> String {
     format!("SELECT {}{rest}", row::COLUMNS)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::store::Filter;
+    use crate::store::samples::{settle, success, working};
+    use crate::task::{ErrorKind, Failure};
+
+    fn archive(folder: &Path) -> (Archive, ArchiveReader) {
+        let path = folder.join("archive.db");
+        let connection = Connection::open(&path).unwrap();
+        connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0;").unwrap();
+        connection.execute_batch(&Archive::schema()).unwrap();
+        let ids = Arc::new(Ids::new(folder, (1, 2), Vec::new(), 99));
+        let reader = ArchiveReader::new(Connection::open(&path).unwrap(), Arc::clone(&ids));
+        (Archive::new(connection, ids, 0), reader)
+    }
+
+    fn failed(name: &str, entered: u64) -> Arc<Task> {
+        let failure = Failure::new(ErrorKind::Timeout, "no answer");
+        crate::store::samples::after(Some(&working(name, entered, 0)), name, settle(Some(failure)), entered)
+    }
+
+    fn column(reader: &ArchiveReader, sql: &str) -> Vec<u64> {
+        let mut statement = reader.connection.prepare(sql).unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn a_task_takes_the_place_of_its_older_record_and_is_counted_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut archive, reader) = archive(folder.path());
+        archive.add(&[failed("a", 2), success("b", 4, 5)], 4, 9).unwrap();
+        let (again, failed) = (success("a", 6, 3), failed("c", 7));
+        archive.add(&[Arc::clone(&again), failed], 3, 10).unwrap();
+        assert_eq!((reader.archived_to().unwrap(), reader.seq().unwrap()), (4, 10), "it never goes back");
+        assert_eq!(column(&reader, "SELECT entered FROM tasks ORDER BY entered"), [4, 6, 7]);
+        assert_eq!(reader.get(&again.id).unwrap().as_ref(), Some(&*again));
+        assert_eq!(reader.get(&"d".parse().unwrap()).unwrap(), None);
+        let counts = reader.counts().unwrap();
+        let counts: Vec<_> = counts.values().map(|counts| (counts.success, counts.failed)).collect();
+        assert_eq!(counts, [(2, 1)]);
+        let mut places = Vec::new();
+        reader.each_place(|id, place| places.push((id.to_owned(), place))).unwrap();
+        places.sort();
+        assert_eq!(places, [("a".to_owned(), 6), ("b".to_owned(), 4), ("c".to_owned(), 7)]);
+
+        let version = reader.version();
+        archive.ids.pass();
+        assert!(reader.version() > version);
+    }
+
+    #[test]
+    fn a_row_in_front_of_what_the_runs_hold_is_noted_as_late() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut archive, reader) = archive(folder.path());
+        archive.indexed_to = 5;
+        for place in [4, 5, 6, 9] {
+            archive.add(&[success(&format!("t-{place}"), place, 0)], 9, 9).unwrap();
+        }
+        assert_eq!(column(&reader, "SELECT entered FROM late ORDER BY entered"), [4, 5]);
+    }
+
+    #[test]
+    fn a_page_has_one_task_more_than_it_takes_where_there_is_more() {
+        use Order::{Ascending, Descending};
+        let folder = tempfile::tempdir().unwrap();
+        let (mut archive, reader) = archive(folder.path());
+        archive.add(&[success("a", 2, 0), failed("b", 4), success("c", 6, 0)], 6, 6).unwrap();
+        let page = |states: &[StateName], order, after, limit| {
+            let filter = Filter { states: states.to_vec(), ..Filter::default() };
+            let Cold { tasks, cut_at } = reader.page(&Query { filter, order, after, limit }).unwrap();
+            (tasks.iter().map(|task| task.entered).collect::<Vec<_>>(), cut_at)
+        };
+        assert_eq!(page(&[], Ascending, None, 1), (vec![2, 4], Some(4)));
+        assert_eq!(page(&[], Ascending, None, 2), (vec![2, 4, 6], Some(6)));
+        assert_eq!(page(&[], Ascending, None, 3), (vec![2, 4, 6], None));
+        assert_eq!(page(&[], Ascending, Some(2), 9), (vec![4, 6], None));
+        assert_eq!(page(&[], Descending, None, 2), (vec![6, 4, 2], Some(2)));
+        assert_eq!(page(&[], Descending, Some(u64::MAX), 3), (vec![6, 4, 2], None));
+        assert_eq!(page(&[], Descending, Some(6), 9), (vec![4, 2], None));
+        assert_eq!(page(&[StateName::Success], Ascending, None, 9), (vec![2, 6], None));
+        assert_eq!(page(&[StateName::Failed], Descending, None, 9), (vec![4], None));
+        assert_eq!(page(&[StateName::Working], Ascending, None, 9), (vec![], None));
+    }
+
+    #[test]
+    fn a_page_ends_where_enough_was_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut archive, reader) = archive(folder.path());
+        let one = success("a", 1, 0);
+        let last = EXAMINED_MAX as u64;
+        let task =
+            |place| Task { id: format!("t-{place}").parse().unwrap(), entered: place, ..(*one).clone() };
+        let tasks: Vec<_> = (1..=last + 1).map(|place| Arc::new(task(place))).collect();
+        archive.add(&tasks, last + 1, last + 1).unwrap();
+        let filter = Filter { prefix: Some("other".to_owned()), ..Filter::default() };
+        let query = Query { filter, order: Order::Ascending, after: None, limit: 9 };
+        let page = reader.page(&query).unwrap();
+        assert_eq!((page.tasks.len(), page.cut_at), (0, Some(last)));
+        let page = reader.page(&Query { after: page.cut_at, ..query }).unwrap();
+        assert_eq!((page.tasks.len(), page.cut_at), (0, None));
+    }
+
+    #[test]
+    fn the_log_is_copied_back_once_much_was_written_and_not_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut archive, _reader) = archive(folder.path());
+        let len = || std::fs::metadata(folder.path().join("archive.db")).unwrap().len();
+        let begun = len();
+        archive.add(&[success("a", 1, 9)], 1, 1).unwrap();
+        archive.checkpoint().unwrap();
+        assert_eq!(len(), begun);
+        archive.add(&[success("b", 2, 16 << 20)], 2, 2).unwrap();
+        archive.checkpoint().unwrap();
+        assert!(len() > 16 << 20, "{}", len());
+    }
+}

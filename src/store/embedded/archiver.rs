@@ -137,3 +137,97 @@ fn sleep(awakened: &Receiver<()>, pause: Duration) -> Result<(), RecvTimeoutErro
         awakened.recv_timeout(end.saturating_duration_since(Instant::now()))?;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, VecDeque};
+
+    use super::*;
+    use crate::store::embedded::folder::Folder;
+    use crate::store::samples::success;
+    use crate::store::table::Move;
+    use crate::sync::mpsc;
+
+    /// Holds successes at these places, each with an input of so many bytes.
+    fn table(places: impl IntoIterator<Item = u64>, bytes: usize) -> Table {
+        let tasks = places.into_iter().map(|place| success(&format!("t-{place}"), place, bytes));
+        let moves: Vec<_> = tasks.map(|next| Move { previous: None, next }).collect();
+        let table = Table::new(1);
+        table.restore(&moves, 99);
+        table
+    }
+
+    fn next(limits: Limits, table: &Table) -> Vec<u64> {
+        let (batch, seq) = limits.next_batch(table);
+        assert_eq!(seq, 99);
+        batch.iter().map(|task| task.entered).collect()
+    }
+
+    #[test]
+    fn a_batch_goes_once_it_is_beyond_what_may_stay() {
+        let limits = Limits { tasks: 16, bytes: 100 };
+        for (count, are_passed, batch) in [(17, false, vec![]), (18, true, vec![1, 2])] {
+            let table = table(1..=count, 1);
+            assert_eq!((limits.are_passed(&table), next(limits, &table)), (are_passed, batch), "{count}");
+        }
+        for (bytes, are_passed, batch) in [(50, false, vec![]), (51, true, vec![1, 2])] {
+            let table = table([1, 2], bytes);
+            assert_eq!((limits.are_passed(&table), next(limits, &table)), (are_passed, batch), "{bytes}");
+        }
+        let sizes = [0, 8, 80, 80_000].map(|tasks| Limits { tasks, bytes: 0 }.batch());
+        assert_eq!(sizes, [1, 1, 10, 2_000]);
+        let nothing = Limits { tasks: 0, bytes: 0 };
+        assert!(!nothing.are_passed(&table([], 0)));
+        assert!(nothing.are_passed(&table([1], 0)));
+    }
+
+    #[test]
+    fn what_came_back_goes_again_at_once_and_alone() {
+        let limits = Limits { tasks: 16, bytes: 100 };
+        let table = table([3, 5, 7], 1);
+        assert!(!limits.are_passed(&table));
+        table.start_from(BTreeMap::new(), 5);
+        assert!(limits.are_passed(&table));
+        assert_eq!(next(limits, &table), [3, 5]);
+    }
+
+    #[test]
+    fn a_batch_is_as_large_as_a_commit_may_be_but_for_one_that_is_larger_alone() {
+        for (bytes, batches) in [(4 << 20, vec![2, 1]), ((8 << 20) + 1, vec![1, 1, 1])] {
+            let path = tempfile::tempdir().unwrap();
+            let folder = Folder::open(path.path()).unwrap();
+            let (_journal, archive) = (folder.journal().unwrap(), folder.archive(99).unwrap());
+            let reader = folder.reader(&archive.ids).unwrap();
+            let (table, queue) = (Arc::new(table([3, 5, 7], bytes)), Arc::new(Queue::new(1)));
+            let options = EmbeddedOptions { hot_tasks: 80, hot_bytes: 0, ..EmbeddedOptions::default() };
+            let health = Arc::new(watch::Sender::new(Health::Writable));
+            let version = reader.version();
+            let mut archiver =
+                Archiver::new(archive, Arc::clone(&table), Arc::clone(&queue), health, &options);
+            archiver.archive_all().unwrap();
+            let mut told = VecDeque::new();
+            queue.take(9, &mut told);
+            let told = told.into_iter().map(|request| match request {
+                Request::Archived(ids) => ids.len(),
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(told.collect::<Vec<_>>(), batches);
+            assert_eq!((table.all().len(), table.archived_to()), (0, 7));
+            assert_eq!((reader.archived_to().unwrap(), reader.seq().unwrap()), (7, 99));
+            assert_eq!(reader.version() - version, batches.len() as u64);
+        }
+    }
+
+    #[test]
+    fn a_pause_is_over_when_its_time_is_or_with_the_writer_however_often_it_is_woken() {
+        let (wake, awakened) = mpsc::sync_channel(2);
+        wake.send(()).unwrap();
+        wake.send(()).unwrap();
+        let (begun, pause) = (Instant::now(), Duration::from_millis(20));
+        assert_eq!(sleep(&awakened, pause), Err(RecvTimeoutError::Timeout));
+        assert!(begun.elapsed() >= pause);
+        wake.send(()).unwrap();
+        drop(wake);
+        assert_eq!(sleep(&awakened, Duration::from_hours(1)), Err(RecvTimeoutError::Disconnected));
+    }
+}

@@ -176,3 +176,45 @@ fn holder(lock: &Path) -> String {
     let pid = fs::read_to_string(lock).ok().and_then(|text| text.trim().parse::<u32>().ok());
     pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_cannot_be_written_anew_now_is_left_and_a_damaged_file_is_not_built_upon() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("some.db");
+        let written = || {
+            let connection = Connection::open(&path).unwrap();
+            connection.busy_timeout(Duration::ZERO).unwrap();
+            write_anew(&connection, &path)
+        };
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("CREATE TABLE some (thing); BEGIN EXCLUSIVE").unwrap();
+        assert_eq!(written(), Ok(()), "another tool holds the file");
+        drop(other);
+        assert_eq!(written(), Ok(()));
+        fs::write(&path, vec![b'x'; 8_192]).unwrap();
+        let error = written().unwrap_err();
+        assert!(matches!(health_after(&error), Health::Dead(_)), "{error}");
+    }
+
+    #[test]
+    fn a_folder_that_is_gone_was_not_synced() {
+        let folder = tempfile::tempdir().unwrap();
+        sync_folder(folder.path()).unwrap();
+        let gone = sync_folder(&folder.path().join("gone")).unwrap_err();
+        assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_lock_names_a_process_or_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = folder.path().join("lock");
+        for (text, named) in [("42\n", "process 42"), ("", "another process"), ("4x", "another process")] {
+            fs::write(&lock, text).unwrap();
+            assert_eq!(holder(&lock), named);
+        }
+    }
+}

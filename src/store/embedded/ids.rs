@@ -177,3 +177,69 @@ impl Contents {
         self.runs.iter().filter(move |run| run.may_hold(hash))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(text: &str) -> TaskId {
+        text.parse().unwrap()
+    }
+
+    fn add(ids: &Ids, name: &str, place: u64) {
+        ids.add([(&id(name), place)].into_iter());
+    }
+
+    fn places(ids: &Ids, name: &str) -> Vec<u64> {
+        ids.places(&id(name)).unwrap()
+    }
+
+    #[test]
+    fn an_id_has_its_places_in_memory_and_in_runs_and_others_have_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let ids = Ids::new(folder.path(), (1, 2), Vec::new(), 2);
+        assert!(!ids.may_hold(&id("a")) && !ids.is_full());
+        add(&ids, "a", 5);
+        assert!(ids.may_hold(&id("a")) && !ids.may_hold(&id("b")) && !ids.is_full());
+        add(&ids, "b", 7);
+        assert!(ids.is_full());
+        let run = ids.seal(1).unwrap();
+        assert_eq!((places(&ids, "a"), places(&ids, "c")), (vec![5], vec![]), "it does not hold yet");
+        ids.install(run);
+        assert!(!ids.is_full() && ids.may_hold(&id("a")) && !ids.may_hold(&id("c")));
+        add(&ids, "a", 9);
+        assert_eq!((places(&ids, "a"), places(&ids, "b"), places(&ids, "c")), (vec![9, 5], vec![7], vec![]));
+
+        let version = ids.version();
+        ids.pass();
+        assert_eq!(ids.version(), version + 1);
+        let other = Ids::new(folder.path(), (1, 3), Vec::new(), 2);
+        assert_ne!(ids.hash(&id("a")), ids.hash(&id("b")));
+        assert_ne!(ids.hash(&id("a")), other.hash(&id("a")), "who does not know the key cannot tell");
+    }
+
+    #[test]
+    fn the_oldest_runs_of_a_level_become_one_of_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let ids = Ids::new(folder.path(), (1, 2), Vec::new(), 1);
+        for number in 1..=5 {
+            let is_enough = number > MERGED as u64;
+            assert_eq!(ids.mergeable().is_some(), is_enough, "before run {number}");
+            add(&ids, &format!("t-{number}"), number);
+            ids.install(ids.seal(number).unwrap());
+        }
+        let merged = ids.mergeable().unwrap();
+        assert_eq!(merged.iter().map(|run| run.number).collect::<Vec<_>>(), [1, 2, 3, 4]);
+        let run = ids.merge(&merged, 6, |_| Ok::<_, io::Error>(true)).unwrap();
+        assert_eq!(run.level, 1);
+        ids.replace(&merged, run);
+        assert!(ids.mergeable().is_none());
+        for number in 1..=5 {
+            assert_eq!(places(&ids, &format!("t-{number}")), [number]);
+        }
+        let left = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        let mut left: Vec<_> = left.collect();
+        left.sort();
+        assert_eq!(left, ["00000005.ids", "00000006.ids"].map(|name| folder.path().join(name)));
+    }
+}

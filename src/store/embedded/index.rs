@@ -162,3 +162,110 @@ fn remove_others(folder: &Path, runs: &[Arc<Run>]) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::samples::success;
+
+    /// Opens the archive of the folder, as a start does, where two ids make a run.
+    fn opened(folder: &Path) -> Archive {
+        let path = folder.join("archive.db");
+        let is_new = !path.exists();
+        let connection = Connection::open(path).unwrap();
+        if is_new {
+            connection.execute_batch(&Archive::schema()).unwrap();
+        }
+        open(connection, folder, 2).unwrap()
+    }
+
+    fn add(archive: &mut Archive, name: &str, place: u64) {
+        archive.add(&[success(name, place, 0)], place, place).unwrap();
+    }
+
+    fn places(archive: &Archive, name: &str) -> Vec<u64> {
+        archive.ids.places(&name.parse().unwrap()).unwrap()
+    }
+
+    fn numbers(archive: &Archive, sql: &str) -> Vec<u64> {
+        let mut statement = archive.connection.prepare(sql).unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+    }
+
+    const RUNS: &str = "SELECT number FROM runs ORDER BY number";
+    const LATE: &str = "SELECT entered FROM late ORDER BY entered";
+
+    #[test]
+    fn a_start_finds_what_no_run_holds_also_where_it_was_added_behind_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut archive = opened(folder.path());
+        add(&mut archive, "a", 2);
+        archive.tend_index(2).unwrap();
+        assert!(numbers(&archive, RUNS).is_empty());
+        add(&mut archive, "b", 5);
+        archive.tend_index(5).unwrap();
+        assert_eq!((numbers(&archive, RUNS), archive.indexed_to), (vec![1], 5));
+        add(&mut archive, "late", 3);
+        assert_eq!(numbers(&archive, LATE), [3]);
+        drop(archive);
+
+        let mut archive = opened(folder.path());
+        assert_eq!(archive.indexed_to, 5);
+        for (name, place) in [("a", 2), ("late", 3), ("b", 5)] {
+            assert_eq!(places(&archive, name), [place], "{name}");
+        }
+        add(&mut archive, "c", 7);
+        drop(archive);
+        let mut archive = opened(folder.path());
+        assert_eq!((numbers(&archive, RUNS), archive.indexed_to), (vec![1, 2], 7));
+        assert!(numbers(&archive, LATE).is_empty(), "a run holds it");
+        for number in 8..=15 {
+            add(&mut archive, &format!("t-{number}"), number);
+            archive.tend_index(number).unwrap();
+        }
+        assert_eq!(numbers(&archive, RUNS), [5, 6, 7], "the first four are one");
+        let mut archive = opened(folder.path());
+        for (name, place) in [("a", 2), ("late", 3), ("b", 5), ("c", 7), ("t-8", 8), ("t-15", 15)] {
+            assert_eq!(places(&archive, name), [place], "{name}");
+        }
+
+        // Made anew, from the first row on.
+        give_up(&archive.connection).unwrap();
+        add(&mut archive, "d", 16);
+        drop(archive);
+        let archive = opened(folder.path());
+        for (name, place) in [("a", 2), ("late", 3), ("b", 5), ("d", 16)] {
+            assert_eq!(places(&archive, name), [place], "{name}");
+        }
+    }
+
+    #[test]
+    fn files_that_are_no_runs_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut archive = opened(folder.path());
+        add(&mut archive, "a", 2);
+        add(&mut archive, "b", 5);
+        archive.tend_index(5).unwrap();
+        let stranger = folder.path().join("ids/00000002.ids");
+        fs::copy(folder.path().join("ids/00000001.ids"), &stranger).unwrap();
+        drop(archive);
+        assert_eq!(places(&opened(folder.path()), "a"), [2]);
+        assert!(!stranger.exists());
+    }
+
+    #[test]
+    fn each_archive_has_a_key_of_its_own_and_keeps_it() {
+        let folders = [(), ()].map(|()| tempfile::tempdir().unwrap());
+        let written = folders.each_ref().map(|folder| {
+            let mut archive = opened(folder.path());
+            add(&mut archive, "a", 2);
+            add(&mut archive, "b", 5);
+            archive.tend_index(5).unwrap();
+            fs::read(folder.path().join("ids/00000001.ids")).unwrap()
+        });
+        assert_ne!(written[0], written[1]);
+        for folder in folders {
+            assert_eq!(places(&opened(folder.path()), "b"), [5]);
+        }
+    }
+}

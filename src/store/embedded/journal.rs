@@ -238,3 +238,95 @@ fn unwritable(error: impl std::error::Error + Send + Sync + 'static) -> rusqlite
 fn unreadable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> rusqlite::Error {
     row::foreign(2, error)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::iter::empty;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::samples::{settle, success, working};
+    use crate::task::{Change, Input, Output};
+
+    fn journal(path: &Path) -> Journal {
+        let connection = Connection::open(path).unwrap();
+        connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0;").unwrap();
+        connection.execute_batch(&Journal::schema()).unwrap();
+        Journal::new(connection)
+    }
+
+    fn entries<'a>(tasks: &'a [(&Arc<Task>, bool)]) -> impl Iterator<Item = Entry<&'a Task>> {
+        tasks.iter().map(|(task, is_whole)| Entry { task: &***task, is_whole: *is_whole })
+    }
+
+    fn with_output(bytes: &'static str) -> Arc<Task> {
+        let Change::Settle { run, attempt, .. } = settle(None) else { unreachable!() };
+        let output = Output { media_type: None, truncated: false, bytes: bytes.into() };
+        let settle = Change::Settle { run, attempt, output: Some(output), is_notice_due: false };
+        crate::store::samples::after(Some(&working("b", 2, 5)), "b", settle, 2)
+    }
+
+    #[test]
+    fn a_batch_is_read_as_it_was_written_until_it_is_deleted() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = journal(&folder.path().join("journal.db"));
+        assert!(journal.is_empty().unwrap());
+        let (a, b, c) = (working("a", 1, 3), with_output("out"), success("c", 3, 0));
+        journal.commit(1, 2, entries(&[(&a, true), (&b, true), (&c, true)]), empty()).unwrap();
+        journal.commit(2, 4, entries(&[(&b, false), (&a, true)]), empty()).unwrap();
+        // Nothing is left of a commit that fails, not even the deletion.
+        assert!(journal.commit(2, 5, entries(&[(&c, true)]), [1].into_iter()).is_err());
+
+        let without_input = Task { input: b.input.without_bytes(), ..(*b).clone() };
+        let expected = [
+            (1, 2, vec![((*a).clone(), true), ((*b).clone(), true), ((*c).clone(), true)]),
+            (2, 4, vec![(without_input, false), ((*a).clone(), true)]),
+        ];
+        let parts = |batch: Batch| {
+            let entries = batch.entries.into_iter().map(|entry| (entry.task, entry.is_whole));
+            (batch.number, batch.seq, entries.collect::<Vec<_>>())
+        };
+        let mut replayed = Vec::new();
+        journal.replay(|batch| replayed.push(parts(batch))).unwrap();
+        assert_eq!(replayed, expected);
+        assert_eq!(journal.batch(2).unwrap().map(parts).as_ref(), Some(&expected[1]));
+
+        journal.commit(3, 4, empty(), [1].into_iter()).unwrap();
+        assert!(journal.batch(1).unwrap().is_none() && journal.batch(3).unwrap().is_none());
+        journal.connection.execute("UPDATE journal SET payload = substr(payload, 2)", []).unwrap();
+        let error = journal.batch(2).unwrap_err();
+        assert!(error.to_string().contains("its payload is too short"), "{error}");
+        journal.commit(3, 4, empty(), [2].into_iter()).unwrap();
+        assert!(journal.is_empty().unwrap());
+    }
+
+    #[test]
+    fn the_log_is_copied_back_once_much_was_written_and_not_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let mut journal = journal(&path);
+        let len = || std::fs::metadata(&path).unwrap().len();
+        let begun = len();
+        journal.commit(1, 1, entries(&[(&working("a", 1, 9), true)]), empty()).unwrap();
+        journal.checkpoint().unwrap();
+        assert_eq!(len(), begun);
+        // All of it beside the payload.
+        let input = Input::new(Some("x".repeat(16 << 20)), Bytes::new());
+        let large = Arc::new(Task { input, ..(*working("b", 2, 0)).clone() });
+        journal.commit(2, 2, entries(&[(&large, true)]), empty()).unwrap();
+        assert_eq!(len(), begun);
+        journal.checkpoint().unwrap();
+        assert!(len() > 16 << 20, "{}", len());
+    }
+
+    #[test]
+    fn a_probe_fails_while_nothing_can_be_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = journal(&folder.path().join("journal.db"));
+        journal.connection.execute_batch("PRAGMA query_only = ON").unwrap();
+        assert!(journal.probe().is_err());
+        journal.connection.execute_batch("PRAGMA query_only = OFF").unwrap();
+        journal.probe().unwrap();
+    }
+}

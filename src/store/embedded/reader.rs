@@ -98,3 +98,46 @@ pub(super) fn find(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::samples::success;
+    use crate::store::table::Move;
+
+    #[tokio::test]
+    async fn a_read_that_fails_or_panics_says_so_and_the_next_ones_are_answered() {
+        let path = tempfile::tempdir().unwrap();
+        let folder = Folder::open(path.path()).unwrap();
+        let (_journal, archive) = (folder.journal().unwrap(), folder.archive(1).unwrap());
+        let readers = Readers::start(&folder, &archive.ids).unwrap();
+        let unreadable = |why: &str| Err(StoreError::Unreadable(why.to_owned()));
+        for _ in 0..2 * THREADS {
+            let cut_off = readers.read(|_| -> Result<(), String> { panic!("on purpose") }).await;
+            assert_eq!(cut_off, unreadable("the read was cut off"));
+            assert_eq!(readers.read(|_| Err::<(), _>("no disk")).await, unreadable("no disk"));
+        }
+        assert_eq!(readers.read(ArchiveReader::seq).await, Ok(0));
+    }
+
+    #[test]
+    fn an_id_is_unknown_while_neither_memory_nor_the_archive_has_seen_it() {
+        let path = tempfile::tempdir().unwrap();
+        let folder = Folder::open(path.path()).unwrap();
+        let (_journal, mut archive) = (folder.journal().unwrap(), folder.archive(9).unwrap());
+        let reader = folder.reader(&archive.ids).unwrap();
+        let (table, ids) = (Table::new(1), Arc::clone(&archive.ids));
+        let (task, other) = (success("a", 2, 3), "b".parse().unwrap());
+        assert!(is_unknown(&table, &ids, &task.id));
+        assert_eq!(find(&table, &reader, &task.id).unwrap(), None);
+
+        table.restore(&[Move { previous: None, next: Arc::clone(&task) }], 2);
+        assert!(!is_unknown(&table, &ids, &task.id) && is_unknown(&table, &ids, &other));
+        assert_eq!(find(&table, &reader, &task.id).unwrap().as_ref(), Some(&task));
+        archive.add(&[Arc::clone(&task)], 2, 2).unwrap();
+        table.evict(&[Arc::clone(&task)]);
+        assert!(!is_unknown(&table, &ids, &task.id) && is_unknown(&table, &ids, &other));
+        assert_eq!(find(&table, &reader, &task.id).unwrap(), Some(task));
+        assert_eq!(find(&table, &reader, &other).unwrap(), None);
+    }
+}

@@ -76,3 +76,60 @@ pub(super) fn replay(
     table.restore(&moves, recovered.seq);
     Ok(recovered)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::iter::empty;
+
+    use super::*;
+    use crate::store::embedded::folder::Folder;
+    use crate::store::samples::{after, settle, success, working};
+
+    #[test]
+    fn a_record_that_lacks_its_input_needs_an_older_one_here_or_in_the_archive() {
+        let path = tempfile::tempdir().unwrap();
+        let folder = Folder::open(path.path()).unwrap();
+        let (mut journal, mut archive) = (folder.journal().unwrap(), folder.archive(9).unwrap());
+        let reader = folder.reader(&archive.ids).unwrap();
+        let (begun, ended) = (working("a", 1, 3), success("b", 4, 3));
+        let settled = after(Some(&begun), "a", settle(None), 5);
+        let mut write = |number, seq, task: &Task, is_whole| {
+            journal.commit(number, seq, [Entry { task, is_whole }].into_iter(), empty()).unwrap();
+        };
+        write(1, 1, &begun, true);
+        write(2, 5, &settled, false);
+        write(4, 7, &ended, false);
+        let replayed = || {
+            let table = Table::new(1);
+            replay(&journal, &reader, &table).map(|recovered| (table, recovered))
+        };
+        let error = replayed().unwrap_err().to_string();
+        assert!(error.contains("the journal lacks the batch that holds the input of b"), "{error}");
+
+        archive.add(&[Arc::clone(&ended)], 4, 9).unwrap();
+        let (table, Recovered { seq, mut kept }) = replayed().unwrap();
+        assert_eq!(table.all(), [Arc::clone(&settled)], "the archive has the other one");
+        assert_eq!((seq, table.archived_to(), table.counts().total().success), (9, 4, 2));
+        assert_eq!(kept.needed_by(&settled.id).collect::<Vec<_>>(), [1, 2]);
+        assert!(!kept.holds(&ended.id) && kept.dead().iter().eq([&4]) && kept.next() == 5);
+    }
+
+    #[test]
+    fn what_is_newer_here_than_in_the_archive_is_counted_once() {
+        let path = tempfile::tempdir().unwrap();
+        let folder = Folder::open(path.path()).unwrap();
+        let (mut journal, mut archive) = (folder.journal().unwrap(), folder.archive(9).unwrap());
+        let reader = folder.reader(&archive.ids).unwrap();
+        let old = success("a", 2, 3);
+        archive.add(&[Arc::clone(&old)], 2, 2).unwrap();
+        let next = Arc::new(Task { revision: old.revision + 1, ..(*old).clone() });
+        for (number, task) in [(3, &old), (4, &next)] {
+            let entry = Entry { task: &**task, is_whole: number == 3 };
+            journal.commit(number, number, [entry].into_iter(), empty()).unwrap();
+        }
+        let table = Table::new(1);
+        let recovered = replay(&journal, &reader, &table).unwrap();
+        assert_eq!((table.all(), table.counts().total().success), (vec![next], 1));
+        assert_eq!((recovered.seq, recovered.kept.holds(&old.id)), (4, true));
+    }
+}

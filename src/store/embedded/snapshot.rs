@@ -289,6 +289,77 @@ fn finish(copy: Connection, is_archive: bool) -> rusqlite::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::embedded::archive::Archive;
+    use crate::store::embedded::journal::Entry;
+    use crate::store::samples::{success, working};
+
+    fn files(path: &Path) -> (Folder, Journal, Archive) {
+        let folder = Folder::open(path).unwrap();
+        let (journal, archive) = (folder.journal().unwrap(), folder.archive(9).unwrap());
+        (folder, journal, archive)
+    }
+
+    fn write(journal: &mut Journal, number: u64, task: &Task) {
+        let entry = Entry { task, is_whole: true };
+        journal.commit(number, number, iter::once(entry), iter::empty()).unwrap();
+    }
+
+    fn told(snapshot: &Snapshot) -> Vec<(String, u64, bool)> {
+        let mut told = Vec::new();
+        let tell = |task: &Task| {
+            told.push((task.id.to_string(), task.entered, task.is_working()));
+            Ok::<_, OpenError>(())
+        };
+        snapshot.tasks(tell).unwrap();
+        told
+    }
+
+    /// The rows of the journal go a while after the archive has them.
+    #[test]
+    fn each_task_is_told_of_once_as_it_was_last_and_at_one_moment() {
+        let path = tempfile::tempdir().unwrap();
+        let (_folder, mut journal, mut archive) = files(path.path());
+        for (number, name) in [(1, "a"), (2, "b"), (4, "c")] {
+            write(&mut journal, number, &working(name, number, 3));
+        }
+        archive.add(&[success("a", 3, 3), success("d", 5, 3)], 5, 5).unwrap();
+        let one = |name: &str, entered, is_working| (name.to_owned(), entered, is_working);
+        let all = [one("b", 2, true), one("a", 3, false), one("c", 4, true), one("d", 5, false)];
+        let snapshot = Snapshot::open(path.path()).unwrap();
+        assert_eq!(told(&snapshot), all);
+        write(&mut journal, 6, &working("e", 6, 3));
+        archive.add(&[success("f", 7, 3)], 7, 7).unwrap();
+        assert_eq!(told(&snapshot), all, "what is written later is not seen");
+        assert_eq!(told(&Snapshot::open(path.path()).unwrap()).len(), 6);
+
+        let error = snapshot.tasks(|_| Err::<(), _>(OpenError::NoStore { path: PathBuf::new() }));
+        assert!(matches!(error, Err(OpenError::NoStore { .. })), "{error:?}");
+    }
+
+    #[test]
+    fn a_file_has_another_version_once_somebody_else_has_written_it() {
+        let path = tempfile::tempdir().unwrap();
+        let (_folder, _journal, mut archive) = files(path.path());
+        let (_, reader) = Folder::readers(path.path()).unwrap();
+        let before = version(&reader).unwrap();
+        assert_eq!(version(&reader).unwrap(), before);
+        archive.add(&[success("a", 3, 3)], 3, 3).unwrap();
+        assert_ne!(version(&reader).unwrap(), before);
+    }
+
+    #[test]
+    fn a_copy_tells_how_far_it_is_after_so_many_pages() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("source.db");
+        let source = Connection::open(&path).unwrap();
+        source
+            .execute_batch("CREATE TABLE some (thing); INSERT INTO some VALUES (zeroblob(9 << 20))")
+            .unwrap();
+        assert_eq!(bytes(&source).unwrap(), fs::metadata(&path).unwrap().len());
+        let mut told = Vec::new();
+        copy(&source, &folder.path().join("copy.db"), |copied| told.push(copied)).unwrap();
+        assert_eq!(told, [4 << 20, 8 << 20]);
+    }
 
     #[test]
     fn a_copy_that_does_not_fit_says_how_much_it_lacks() {

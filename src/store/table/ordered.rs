@@ -160,21 +160,11 @@ fn walk<'a>(
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
-    use crate::task::{Attempt, Change, Input, Request, Stamp, Start, TaskId};
+    use crate::store::samples;
 
-    /// A success that entered its state at this place, with an input of so many bytes.
     fn success(entered: u64, bytes: usize) -> Arc<Task> {
-        let (id, at): (TaskId, _) = (format!("t-{entered}").parse().unwrap(), Timestamp::UNIX_EPOCH);
-        let request = Request::new("h".parse().unwrap(), Input::new(None, vec![b'x'; bytes].into()));
-        let attempt =
-            Attempt { run: 1, attempt: 1, started: at, ended: at, code: None, failure: None, answer: None };
-        let settle = Change::Settle { run: 1, attempt, output: None, is_notice_due: false };
-        let stamp = Stamp { seq: entered, at };
-        let task = Task::after(None, &id, Change::Claim(Start::from(request)), stamp).unwrap();
-        Arc::new(Task::after(Some(&task), &id, settle, stamp).unwrap())
+        samples::success(&format!("t-{entered}"), entered, bytes)
     }
 
     fn counted(ordered: &Ordered) -> (usize, usize, usize) {

@@ -1,0 +1,225 @@
+//! The writer without its thread: what it is asked is there before it begins.
+
+use std::path::Path;
+
+use tempfile::TempDir;
+use tokio::sync::oneshot::{self, Receiver};
+
+use super::super::archive::Archive;
+use super::super::folder::Folder;
+use super::super::recovery::replay;
+use super::*;
+use crate::store::samples::{claim, settle, success};
+use crate::sync::mpsc;
+use crate::task::{Failure, Refusal, StateName};
+
+struct Opened {
+    writer: Writer,
+    table: Arc<Table>,
+    archive: Archive,
+    health: Arc<watch::Sender<Health>>,
+    _folder: Folder,
+}
+
+fn opened(path: &Path, batch_max: usize) -> Opened {
+    let folder = Folder::open(path).unwrap();
+    let (journal, archive) = (folder.journal().unwrap(), folder.archive(9).unwrap());
+    let lookup = folder.reader(&archive.ids).unwrap();
+    let table = Arc::new(Table::new(9));
+    let recovered = replay(&journal, &lookup, &table).unwrap();
+    let health = Arc::new(watch::Sender::new(Health::Writable));
+    let options = EmbeddedOptions { batch_max, ..EmbeddedOptions::default() };
+    let writer = Writer::new(journal, lookup, Arc::clone(&table), recovered, Arc::clone(&health), &options);
+    Opened { writer, table, archive, health, _folder: folder }
+}
+
+fn new() -> (TempDir, Opened) {
+    let path = tempfile::tempdir().unwrap();
+    let opened = opened(path.path(), 99);
+    (path, opened)
+}
+
+fn id(text: &str) -> TaskId {
+    text.parse().unwrap()
+}
+
+impl Opened {
+    /// Makes these changes in one commit. Whether the records stand for themselves.
+    fn commit(&mut self, changes: impl IntoIterator<Item = (&'static str, Change)>) -> Vec<bool> {
+        let mut batch = Batch::default();
+        for (name, change) in changes {
+            let decided = self.writer.decide(&mut batch, &id(name), change).unwrap();
+            assert!(matches!(decided, Moved::Done(_)), "{decided:?}");
+        }
+        let are_whole = batch.are_whole.clone();
+        self.writer.commit(batch);
+        are_whole
+    }
+
+    fn number(&self, sql: &str) -> usize {
+        self.writer.journal.connection().query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    fn tidy_up(&mut self) {
+        for _ in 0..9 {
+            if self.writer.patience().is_some() {
+                self.writer.tidy();
+            }
+        }
+        assert_eq!(self.writer.patience(), None, "it comes to an end");
+    }
+}
+
+fn ask(queue: &Queue<Request>, name: &str, bytes: usize) -> Receiver<Decided> {
+    let (answer, answered) = oneshot::channel();
+    queue.push(Request::Change { id: id(name), change: claim(bytes), answer }).unwrap();
+    answered
+}
+
+#[test]
+fn a_commit_has_so_many_changes_and_bytes_and_nothing_behind_the_close() {
+    const LARGE: usize = BATCH_BYTES_MAX / 2;
+    for (batch_max, bytes, commits) in [(3, 1, vec![3, 3, 1]), (9, LARGE, vec![2, 2, 2, 1])] {
+        let path = tempfile::tempdir().unwrap();
+        let Opened { writer, table, archive: _archive, health: _health, _folder } =
+            opened(path.path(), batch_max);
+        let (queue, (wake, _awakened)) = (Queue::new(99), mpsc::sync_channel(1));
+        let mut answers: Vec<_> = (0..7).map(|n| ask(&queue, &format!("t-{n}"), bytes)).collect();
+        queue.push(Request::Close).unwrap();
+        let mut behind = ask(&queue, "behind", bytes);
+        let tally = writer.tally();
+        writer.run(&queue, &wake);
+
+        let places = answers.iter_mut().map(|answered| match answered.try_recv().unwrap() {
+            Ok(Moved::Done(task)) => task.entered,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(places.collect::<Vec<_>>(), (1..=7).collect::<Vec<_>>());
+        assert!(behind.try_recv().is_err() && queue.push(Request::Close).is_err());
+        assert_eq!(table.all().len(), 7);
+        let (observed, durations) = (tally.changes.observed(), tally.durations.observed());
+        assert_eq!(
+            (observed.sum, observed.count, durations.count),
+            (7, commits.len() as u64, commits.len() as u64)
+        );
+        let journal = Folder::readers(path.path()).unwrap().0;
+        let sizes = "SELECT json_array_length(changes), seq FROM journal ORDER BY batch";
+        let mut sizes = journal.prepare(sizes).unwrap();
+        let sizes = sizes.query_map([], |row| Ok((row.get::<_, u64>(0)?, row.get::<_, u64>(1)?))).unwrap();
+        let mut seq = 0;
+        for (size, expected) in sizes.map(Result::unwrap).zip(commits) {
+            seq += expected;
+            assert_eq!(size, (expected, seq));
+        }
+        assert_eq!(seq, 7);
+    }
+}
+
+#[test]
+fn a_record_stands_for_itself_where_no_earlier_one_in_the_journal_has_the_input() {
+    let (_path, mut opened) = new();
+    let not_undone = |revision| {
+        let result = Err(Failure::new(crate::task::ErrorKind::Refused, "nobody answered"));
+        Change::EndRevoke { revision, result }
+    };
+    assert_eq!(opened.commit([("a", claim(3)), ("a", settle(None))]), [true, false]);
+    assert_eq!(
+        opened.commit([("a", Change::BeginRevoke), ("b", claim(0)), ("b", settle(None))]),
+        [false, true, true]
+    );
+    let archived = success("c", 9, 3);
+    opened.archive.add(&[Arc::clone(&archived)], 9, 9).unwrap();
+    let again = [("c", Change::BeginRevoke), ("c", not_undone(archived.revision + 1))];
+    assert_eq!(opened.commit(again), [true, false]);
+    assert_eq!(opened.commit([("c", Change::BeginRevoke)]), [false]);
+}
+
+#[test]
+fn a_refusal_is_of_the_state_that_the_same_commit_leaves() {
+    let (_path, opened) = new();
+    let mut batch = Batch::default();
+    let mut decide = |change| opened.writer.decide(&mut batch, &id("a"), change).unwrap();
+    assert!(matches!(decide(claim(3)), Moved::Done(_)));
+    let Moved::Refused(refused) = decide(claim(3)) else { panic!("two launches of one commit both start") };
+    assert_eq!(refused.reason, Refusal::Working);
+    assert!(matches!(decide(settle(None)), Moved::Done(task) if task.state_name() == StateName::Success));
+    assert_eq!((batch.moves.len(), opened.table.all().len()), (2, 0), "nothing is shown yet");
+}
+
+#[test]
+fn a_store_that_is_dead_writes_nothing_and_stays_dead() {
+    let (_path, mut opened) = new();
+    let dead = Health::Dead("no fsync".to_owned());
+    opened.health.send_replace(dead.clone());
+    let is_dead = |answer: Result<(), StoreError>| answer == Err(StoreError::Dead("no fsync".to_owned()));
+    assert!(is_dead(opened.writer.put_note("key", Some(b"value"))));
+    let mut batch = Batch::default();
+    let (answer, mut answered) = oneshot::channel();
+    let decided = opened.writer.decide(&mut batch, &id("a"), claim(3));
+    batch.answers.push(answer, decided);
+    opened.writer.commit(batch);
+    assert!(is_dead(answered.try_recv().unwrap().map(drop)));
+    assert_eq!((opened.number("SELECT count(*) FROM journal"), opened.table.all().len()), (0, 0));
+    assert_eq!(opened.number("SELECT count(*) FROM notes"), 0);
+    opened.writer.note(Ok(())).unwrap();
+    assert_eq!(*opened.health.borrow(), dead);
+    opened.writer.kept.dead().push_back(1);
+    opened.writer.tidy();
+    assert!(opened.writer.kept.dead().is_empty(), "nothing is deleted any more");
+}
+
+#[test]
+fn it_is_writable_again_once_the_disk_is() {
+    let (_path, mut opened) = new();
+    assert_eq!(opened.writer.patience(), None);
+    let no_writes = |opened: &Opened, is_on| {
+        opened.writer.journal.connection().pragma_update(None, "query_only", is_on).unwrap();
+    };
+    no_writes(&opened, true);
+    let refused = opened.writer.put_note("key", Some(b"value"));
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    assert!(matches!(&*opened.health.borrow(), Health::Unavailable(_)));
+    assert_eq!(opened.writer.patience(), Some(IDLE), "it looks again by itself");
+    opened.writer.tidy();
+    assert!(matches!(&*opened.health.borrow(), Health::Unavailable(_)));
+    no_writes(&opened, false);
+    opened.writer.tidy();
+    assert_eq!((&*opened.health.borrow(), opened.writer.patience()), (&Health::Writable, None));
+}
+
+#[test]
+fn bytes_that_were_dropped_leave_the_journal_and_nothing_else_does() {
+    let (path, mut opened) = new();
+    opened.commit([("a", claim(7)), ("b", claim(5)), ("c", claim(3))]);
+    opened.commit([("a", settle(None)), ("b", settle(None))]);
+    let entered = opened.table.get(&id("a")).unwrap().entered;
+    let bytes = "SELECT coalesce(sum(length(payload)), 0) FROM journal";
+    opened.commit([("a", Change::DropDetails { entered })]);
+    assert_eq!((opened.number(bytes), opened.writer.patience()), (15, Some(IDLE)));
+    let commits = opened.writer.tally().changes.observed().count;
+    opened.tidy_up();
+    assert_eq!(opened.number(bytes), 8, "those of the others");
+    assert_eq!((opened.writer.tally().changes.observed().count, commits), (3, 3), "of changes alone");
+    let (journal, archive) = Folder::readers(path.path()).unwrap();
+    let archive = ArchiveReader::new(archive, Arc::clone(&opened.archive.ids));
+    let table = Table::new(1);
+    replay(&Journal::new(journal), &archive, &table).unwrap();
+    assert_eq!(table.all(), opened.table.all(), "what a start would find");
+}
+
+#[test]
+fn what_is_archived_is_let_go_of_unless_it_is_back() {
+    let (_path, mut opened) = new();
+    let (a, b, c) = (id("a"), id("b"), id("c"));
+    opened.commit(["a", "b", "c"].map(|name| (name, claim(3))));
+    opened.commit(["a", "b", "c"].map(|name| (name, settle(None))));
+    let (archived, seq) = opened.table.oldest_at_rest(2);
+    opened.archive.add(&archived, seq, seq).unwrap();
+    opened.table.evict(&archived);
+    let mut batch = Batch::default();
+    opened.writer.decide(&mut batch, &a, Change::BeginRevoke).unwrap();
+    let ids = vec![a.clone(), b.clone(), c.clone()];
+    assert!(!opened.writer.take(&mut batch, Request::Archived(ids)));
+    let holds = [&a, &b, &c].map(|id| opened.writer.kept.holds(id));
+    assert_eq!(holds, [true, false, true], "one is back with this commit, one is in memory");
+}
