@@ -291,3 +291,29 @@ impl Drop for Place {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_that_is_reserved_is_counted_until_it_is_given_back() {
+        let work: Work = Arc::new(|_, _, _| Box::pin(async { Outcome::success() }));
+        let policy = Policy { concurrency: 1, queue_max: 1, ..Policy::default() };
+        let (handler, notices) = ("h".parse().unwrap(), NoticeSpec::default());
+        let spec = LaneSpec { handler, policy, work, undo: None, notices };
+        let lane = Arc::new(Lane::new(spec, &Tally::default()));
+        let counted = || (lane.counts().running, lane.counts().queued);
+
+        let running = lane.reserve().unwrap();
+        let queued = lane.reserve().unwrap();
+        assert!(!running.is_queued && queued.is_queued && lane.reserve().is_none());
+        assert_eq!(counted(), (1, 1));
+        let beyond = lane.reserve_anyway();
+        assert_eq!(counted(), (1, 2));
+        drop((queued, beyond));
+        assert_eq!(counted(), (1, 0));
+        drop(running);
+        assert_eq!(counted(), (0, 0));
+    }
+}

@@ -272,3 +272,66 @@ fn is_older(task: &Task, age: Duration) -> bool {
     let passed = Duration::try_from(Timestamp::now().duration_since(task.since));
     passed.is_ok_and(|passed| passed >= age)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recorder::Recorder;
+    use crate::store::{Claimed, MemoryStore, Moved, Store};
+    use crate::task::{Attempt, Input, Request};
+
+    /// Another run of the id, which fails, and of which somebody is to be told.
+    async fn failed(store: &MemoryStore, id: &TaskId) -> Arc<Task> {
+        let request = Request::new("h".parse().unwrap(), Input::empty());
+        let Claimed::Started(claim) = store.claim(id, request.into()).await.unwrap() else { panic!("{id}") };
+        let (now, run) = (Timestamp::now(), claim.task().run);
+        let failure = Some(Failure::new(ErrorKind::Refused, "nobody answered"));
+        let attempt =
+            Attempt { run, attempt: 1, started: now, ended: now, code: None, failure, answer: None };
+        let settled = store.settle(claim.with_notice(true), attempt, None).await.unwrap();
+        let Moved::Done(task) = settled else { panic!("{settled:?}") };
+        task
+    }
+
+    fn waiting(queue: &NoticeQueue) -> Notice {
+        queue.state().by_due.pop_first().unwrap().1
+    }
+
+    #[tokio::test]
+    async fn a_notice_is_told_again_later_while_it_is_due_and_its_run_is_the_last_one() {
+        let store = Arc::new(MemoryStore::new());
+        let recorder = Recorder::new(Arc::clone(&store) as Arc<dyn Store>);
+        let calls = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let told = Arc::clone(&calls);
+        let work: Work = Arc::new(move |task, attempt, _| {
+            told.lock().unwrap().push((task.run, attempt));
+            Box::pin(async { Outcome::failed(Failure::new(ErrorKind::Refused, "nobody answered")) })
+        });
+        let spec = NoticeSpec { on_failure: Some(work), ..NoticeSpec::default() };
+        let tell = |notice| recorder.inner.tell(spec.clone(), notice);
+        let (queue, id) = (NoticeQueue::default(), "order-42".parse().unwrap());
+
+        let first = failed(&store, &id).await;
+        queue.add(&first);
+        let (notice, pause) = tell(queue.take().unwrap()).await.unwrap();
+        queue.put_back(notice, pause);
+        assert!(queue.take().is_none() && queue.next_due().unwrap() > Instant::now());
+        let (notice, _) = tell(waiting(&queue)).await.unwrap();
+        assert_eq!(*calls.lock().unwrap(), [(1, 1), (1, 2)]);
+
+        let again = failed(&store, &id).await;
+        assert!(tell(notice).await.is_none(), "a later outcome is the one that matters");
+        queue.add(&again);
+        store.change(&id, Change::EndNotice { run: 2 }).await.unwrap();
+        assert!(tell(waiting(&queue)).await.is_none(), "somebody else has told it");
+        assert_eq!(calls.lock().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn who_tells_is_woken_to_look_again() {
+        let queue = NoticeQueue::default();
+        assert_eq!(queue.wake.notified().now_or_never(), None);
+        queue.look_again();
+        assert_eq!(queue.wake.notified().now_or_never(), Some(()));
+    }
+}

@@ -284,4 +284,13 @@ mod tests {
         assert!(handler.outcomes().all(|(_, count)| count == 1));
         assert_eq!(handler.outcomes().count(), ErrorKind::ALL.len() + 1);
     }
+
+    #[test]
+    fn an_attempt_is_counted_with_how_long_it_took() {
+        let handler = HandlerTally::default();
+        handler.count_attempt(None, Duration::from_millis(3));
+        handler.count_attempt(Some(&Failure::new(ErrorKind::Timeout, "")), Duration::from_millis(4));
+        assert_eq!(handler.outcomes().filter(|(_, count)| *count == 1).count(), 2);
+        assert_eq!((handler.durations().sum, handler.durations().count), (7_000, 2));
+    }
 }
