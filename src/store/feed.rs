@@ -265,5 +265,10 @@ mod tests {
         assert_eq!(after(7), (None, vec![8], 8));
         assert_eq!(after(8), (None, vec![], 8));
         assert_eq!(after(9), (Some((0, 7)), vec![8], 8), "of another store");
+        // A change without a revision of its own is no event, but it was read all the same.
+        let [.., Move { next: last, .. }] = moves;
+        feeder.take(&[Move { previous: Some(Arc::clone(&last)), next: last }], 9);
+        assert_eq!(after(7), (None, vec![8], 9));
+        assert_eq!(after(8), (None, vec![], 9));
     }
 }

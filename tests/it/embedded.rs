@@ -48,6 +48,8 @@ async fn what_was_written_is_there_after_a_close_and_after_a_drop() {
             store.close().await;
         }
         drop(store);
+        // SQLite removes it with the last connection.
+        assert!(!folder.path().join("journal.db-wal").exists(), "its writer goes with it");
         let store = open(folder.path());
         assert_eq!(store.get(&id("settled")).await.unwrap(), Some(settled));
         assert_eq!(store.get(&id("working")).await.unwrap(), Some(working));

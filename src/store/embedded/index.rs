@@ -224,13 +224,20 @@ mod tests {
             archive.tend_index(number).unwrap();
         }
         assert_eq!(numbers(&archive, RUNS), [5, 6, 7], "the first four are one");
-        let mut archive = opened(folder.path());
+        let archive = opened(folder.path());
         for (name, place) in [("a", 2), ("late", 3), ("b", 5), ("c", 7), ("t-8", 8), ("t-15", 15)] {
             assert_eq!(places(&archive, name), [place], "{name}");
         }
 
         // Made anew, from the first row on.
+        fs::write(folder.path().join("ids/00000007.ids"), "").unwrap();
+        drop(archive);
+        let mut archive = opened(folder.path());
+        for (name, place) in [("a", 2), ("late", 3), ("b", 5), ("t-15", 15)] {
+            assert_eq!(places(&archive, name), [place], "{name}");
+        }
         give_up(&archive.connection).unwrap();
+        assert!(numbers(&archive, RUNS).is_empty());
         add(&mut archive, "d", 16);
         drop(archive);
         let archive = opened(folder.path());
@@ -264,6 +271,19 @@ mod tests {
             fs::read(folder.path().join("ids/00000001.ids")).unwrap()
         });
         assert_ne!(written[0], written[1]);
+        let key = "UPDATE progress SET ids_key = x'0102030405060708090a0b0c0d0e0f10'";
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        opened(one.path()).connection.execute(key, []).unwrap();
+        let mut archive = opened(one.path());
+        add(&mut archive, "a", 2);
+        add(&mut archive, "b", 5);
+        archive.tend_index(5).unwrap();
+        let same = Ids::new(other.path(), (0x0102_0304_0506_0708, 0x090a_0b0c_0d0e_0f10), Vec::new(), 2);
+        same.add([(&"a".parse().unwrap(), 2), (&"b".parse().unwrap(), 5)].into_iter());
+        same.seal(1).unwrap();
+        let [one, other] = [one.path().join("ids"), other.path().to_owned()]
+            .map(|ids| fs::read(ids.join("00000001.ids")).unwrap());
+        assert_eq!(one, other);
         for folder in folders {
             assert_eq!(places(&opened(folder.path()), "b"), [5]);
         }

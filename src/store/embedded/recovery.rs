@@ -132,4 +132,21 @@ mod tests {
         assert_eq!((table.all(), table.counts().total().success), (vec![next], 1));
         assert_eq!((recovered.seq, recovered.kept.holds(&old.id)), (4, true));
     }
+    #[test]
+    fn a_record_that_stands_for_itself_takes_the_place_of_all_before_it() {
+        let path = tempfile::tempdir().unwrap();
+        let folder = Folder::open(path.path()).unwrap();
+        let (mut journal, archive) = (folder.journal().unwrap(), folder.archive(9).unwrap());
+        let reader = folder.reader(&archive.ids).unwrap();
+        let (begun, again) = (working("a", 1, 3), working("a", 2, 5));
+        for (number, task) in [(1, &begun), (2, &again)] {
+            let entry = Entry { task: &**task, is_whole: true };
+            journal.commit(number, number, [entry].into_iter(), empty()).unwrap();
+        }
+        let table = Table::new(1);
+        let mut kept = replay(&journal, &reader, &table).unwrap().kept;
+        assert_eq!(table.all(), [Arc::clone(&again)]);
+        assert_eq!(kept.needed_by(&again.id).collect::<Vec<_>>(), [2, 2]);
+        assert!(kept.dead().iter().eq([&1]));
+    }
 }

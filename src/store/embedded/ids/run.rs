@@ -321,6 +321,15 @@ mod tests {
     }
 
     #[test]
+    fn a_run_is_read_through_however_large_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let entries: Vec<_> = (1..=3 * (BUFFER_BYTES / ENTRY_BYTES) as u64).map(entry).collect();
+        let run = written(folder.path(), 1, 0, &entries);
+        let read = run.entries().unwrap().map(Result::unwrap);
+        assert!(read.eq(entries));
+    }
+
+    #[test]
     fn one_hash_may_have_many_places_over_several_blocks() {
         let folder = tempfile::tempdir().unwrap();
         let same = |place| Entry { hash: 50, place };

@@ -205,6 +205,11 @@ fn bytes_that_were_dropped_leave_the_journal_and_nothing_else_does() {
     let table = Table::new(1);
     replay(&Journal::new(journal), &archive, &table).unwrap();
     assert_eq!(table.all(), opened.table.all(), "what a start would find");
+
+    let next = opened.writer.kept.next();
+    opened.writer.kept.bury(&id("c"));
+    opened.tidy_up();
+    assert_eq!((opened.number(bytes), opened.writer.kept.next()), (5, next), "a deletion takes no number");
 }
 
 #[test]
