@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -19,6 +19,11 @@ use super::{FORMAT, Health, OpenError};
 const APPLICATION_ID: i64 = 0x7461_736b;
 /// How long a connection waits for a lock that another tool holds on a file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long it waits for its own lock. A process that was killed while it started a command leaves the lock to that child,
+/// for the moment until it is another program; on a busy machine that moment is long.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// An open data folder. The lock is the operating system's: it goes with the process, also after `kill -9`.
 #[derive(Debug)]
@@ -39,7 +44,7 @@ impl Folder {
             .truncate(false)
             .open(&lock_path)
             .map_err(not_usable)?;
-        match lock.try_lock() {
+        match locked(&lock) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(OpenError::InUse { path: path.to_owned(), holder: holder(&lock_path) });
@@ -171,6 +176,19 @@ pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
+fn locked(file: &File) -> Result<(), TryLockError> {
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            #[expect(clippy::disallowed_methods, reason = "at the start, where nothing else is to be done")]
+            Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_PATIENCE => {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            tried => return tried,
+        }
+    }
+}
+
 /// Who holds the lock, for people.
 fn holder(lock: &Path) -> String {
     let pid = fs::read_to_string(lock).ok().and_then(|text| text.trim().parse::<u32>().ok());
@@ -216,5 +234,26 @@ mod tests {
             fs::write(&lock, text).unwrap();
             assert_eq!(holder(&lock), named);
         }
+    }
+
+    #[test]
+    fn a_lock_that_is_let_go_of_soon_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = Folder::open(folder.path()).unwrap();
+        let (begun, opening) = std::sync::mpsc::channel();
+        let path = folder.path().to_owned();
+        let opened = std::thread::spawn(move || {
+            begun.send(()).unwrap();
+            Folder::open(&path).map(drop)
+        });
+        opening.recv().unwrap();
+        drop(held);
+        opened.join().unwrap().unwrap();
+
+        let _held = Folder::open(folder.path()).unwrap();
+        let begun = Instant::now();
+        let error = Folder::open(folder.path()).unwrap_err();
+        assert!(matches!(error, OpenError::InUse { .. }), "{error}");
+        assert!(begun.elapsed() >= LOCK_PATIENCE, "it was waited for");
     }
 }

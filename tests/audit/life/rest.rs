@@ -32,8 +32,8 @@ pub(super) async fn rest(history: &Arc<History>, server: &TestServer) -> Result<
     bulk::at_rest(history, client, PATIENCE).await?;
     come_to_rest(history, client, begun).await?;
     // A change that readers are told of. That a notice has ended is none, and they would wait for the next sign of life.
-    let last = checker::id(LAST);
-    while ask(history, client, Ask::LaunchAndWait, How::default(), &last, PATIENCE).await.is_none() {
+    let marker = checker::id(LAST);
+    while ask(history, client, Ask::LaunchAndWait, How::default(), &marker, PATIENCE).await.is_none() {
         if begun.elapsed() > PATIENCE {
             return Err("nothing can be launched at rest".to_owned());
         }
