@@ -19,6 +19,8 @@ mod reload;
 mod retention;
 mod revoke;
 mod run;
+#[cfg(test)]
+mod samples;
 mod spans;
 mod tally;
 mod waiters;

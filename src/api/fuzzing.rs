@@ -9,6 +9,20 @@ use crate::task::TaskId;
 pub use super::batch::fuzzing::lines;
 pub use super::list::fuzzing::query;
 
+/// A number, so many sizes of pieces, and what is cut into these and the rest; with it as a whole.
+pub(crate) fn cut(bytes: &[u8]) -> Option<(Vec<&[u8]>, &[u8])> {
+    let (count, rest) = bytes.split_first()?;
+    let (sizes, whole) = rest.split_at(rest.len().min(usize::from(*count)));
+    let (mut pieces, mut left) = (Vec::new(), whole);
+    for size in sizes {
+        let (piece, behind) = left.split_at(left.len().min(usize::from(*size)));
+        pieces.push(piece);
+        left = behind;
+    }
+    pieces.push(left);
+    Some((pieces, whole))
+}
+
 /// The raw segment of a path: an id is what is left after one decoding, if it holds to the rules, and nothing else is.
 pub fn id(bytes: &[u8]) {
     let Ok(segment) = std::str::from_utf8(bytes) else { return };

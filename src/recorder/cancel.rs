@@ -47,19 +47,16 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::store::{Claimed, MemoryStore, Store};
-    use crate::task::{HandlerName, Input, Request};
+    use crate::recorder::samples::{claimed, done};
+    use crate::store::{MemoryStore, Store};
 
     #[tokio::test]
     async fn an_attempt_that_is_about_to_begin_is_told_to_end_when_it_does() {
         let store = Arc::new(MemoryStore::new());
         let recorder = Recorder::new(Arc::clone(&store) as Arc<dyn Store>);
         let id: TaskId = "order-42".parse().unwrap();
-        let request = Request::new(HandlerName::in_process(), Input::empty());
-        let Claimed::Started(_claim) = store.claim(&id, request.into()).await.unwrap() else {
-            panic!("{id}")
-        };
-        let Moved::Done(task) = recorder.cancel(&id).await.unwrap() else { panic!("{id}") };
+        let _claim = claimed(&*store, &id).await;
+        let task = done(recorder.cancel(&id).await.unwrap());
         assert!(task.is_working());
         assert!(recorder.inner.endings.enter(&task).token().is_cancelled());
     }

@@ -277,20 +277,13 @@ fn is_older(task: &Task, age: Duration) -> bool {
 mod tests {
     use super::*;
     use crate::recorder::Recorder;
-    use crate::store::{Claimed, MemoryStore, Moved, Store};
-    use crate::task::{Attempt, Input, Request};
+    use crate::recorder::samples::{claimed, settled};
+    use crate::store::{MemoryStore, Store};
 
     /// Another run of the id, which fails, and of which somebody is to be told.
     async fn failed(store: &MemoryStore, id: &TaskId) -> Arc<Task> {
-        let request = Request::new("h".parse().unwrap(), Input::empty());
-        let Claimed::Started(claim) = store.claim(id, request.into()).await.unwrap() else { panic!("{id}") };
-        let (now, run) = (Timestamp::now(), claim.task().run);
-        let failure = Some(Failure::new(ErrorKind::Refused, "nobody answered"));
-        let attempt =
-            Attempt { run, attempt: 1, started: now, ended: now, code: None, failure, answer: None };
-        let settled = store.settle(claim.with_notice(true), attempt, None).await.unwrap();
-        let Moved::Done(task) = settled else { panic!("{settled:?}") };
-        task
+        let failure = Failure::new(ErrorKind::Refused, "nobody answered");
+        settled(store, claimed(store, id).await.with_notice(true), Some(failure)).await
     }
 
     fn waiting(queue: &NoticeQueue) -> Notice {

@@ -182,34 +182,17 @@ struct Done {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
-    use crate::store::{Claim, Claimed, MemoryStore};
-    use crate::task::{Attempt, ErrorKind, Failure, HandlerName, Input, Request, TaskId};
-
-    async fn claimed(store: &dyn Store, id: &TaskId) -> Claim {
-        let request = Request::new(HandlerName::in_process(), Input::new(None, Bytes::from("in")));
-        let Claimed::Started(claim) = store.claim(id, request.into()).await.unwrap() else { panic!("{id}") };
-        claim
-    }
+    use crate::recorder::samples::{self, claimed, done};
+    use crate::store::{Claim, MemoryStore};
+    use crate::task::{ErrorKind, Failure, TaskId};
 
     async fn settled(store: &dyn Store, name: &str) -> Arc<Task> {
         settle(store, claimed(store, &name.parse().unwrap()).await).await
     }
 
     async fn settle(store: &dyn Store, claim: Claim) -> Arc<Task> {
-        let (now, run) = (Timestamp::now(), claim.task().run);
-        let attempt =
-            Attempt { run, attempt: 1, started: now, ended: now, code: None, failure: None, answer: None };
-        done(store.settle(claim, attempt, None).await.unwrap())
-    }
-
-    fn done(moved: Moved) -> Arc<Task> {
-        match moved {
-            Moved::Done(task) => task,
-            Moved::Refused(refused) => panic!("{refused:?}"),
-        }
+        samples::settled(store, claim, None).await
     }
 
     async fn is_dropped(store: &dyn Store, task: &Task) -> bool {

@@ -72,18 +72,15 @@ mod tests {
 
     use super::*;
     use crate::recorder::Recorder;
-    use crate::store::{Claimed, MemoryStore, Store};
-    use crate::task::{HandlerName, Input, Request};
+    use crate::recorder::samples::claimed;
+    use crate::store::{MemoryStore, Store};
 
     #[tokio::test]
     async fn nobody_waits_for_an_outcome_that_was_given_up() {
         let store = Arc::new(MemoryStore::new());
         let recorder = Recorder::new(Arc::clone(&store) as Arc<dyn Store>);
         let id: TaskId = "order-42".parse().unwrap();
-        let request = Request::new(HandlerName::in_process(), Input::empty());
-        let Claimed::Started(_claim) = store.claim(&id, request.into()).await.unwrap() else {
-            panic!("{id}")
-        };
+        let _claim = claimed(&*store, &id).await;
         assert!(recorder.wait_until(&id, None).now_or_never().is_none());
         recorder.inner.giving_up.cancel();
         let task = recorder.wait_until(&id, None).now_or_never().unwrap().unwrap();

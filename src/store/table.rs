@@ -281,8 +281,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::samples::success;
-    use crate::task::{Input, Request, Start};
+    use crate::store::samples::{success, working};
 
     fn places(tasks: &[Arc<Task>]) -> Vec<u64> {
         tasks.iter().map(|task| task.entered).collect()
@@ -313,16 +312,10 @@ mod tests {
 
     #[test]
     fn a_move_has_dropped_bytes_where_there_were_some_and_are_none() {
-        let id: TaskId = "order-42".parse().unwrap();
-        let input = |text: &'static str| Input::new(None, text.into());
-        let task = |text| {
-            let start = Start::from(Request::new("h".parse().unwrap(), input(text)));
-            Arc::new(Task::after(None, &id, Change::Claim(start), Stamp { seq: 1, at: now() }).unwrap())
-        };
-        let dropped = |text| {
-            let task =
-                Task { input: input(text).without_bytes(), details_dropped: true, ..(*task(text)).clone() };
-            Arc::new(task)
+        let task = |text: &str| working("order-42", 1, text.len());
+        let dropped = |text: &str| {
+            let task = task(text);
+            Arc::new(Task { input: task.input.without_bytes(), details_dropped: true, ..(*task).clone() })
         };
         for (previous, next, has_dropped) in [
             (None, task(""), false),

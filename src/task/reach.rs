@@ -124,6 +124,7 @@ mod tests {
         }
         assert!(!orders.is_within(&reach(&["report"], &[])));
     }
+
     #[test]
     fn everything_is_what_no_list_narrows() {
         assert!(Reach::default().is_everything());

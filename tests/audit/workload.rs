@@ -203,16 +203,28 @@ impl Shared {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn run(self: Arc<Self>) {
-        let mut service = self.service.subscribe();
+    /// Where the service is, once it is somewhere; none when all is over.
+    async fn base(&self, service: &mut watch::Receiver<Option<String>>) -> Option<String> {
         while !self.is_over.load(Ordering::Relaxed) {
             let base = service.borrow_and_update().clone();
-            let Some(base) = base else {
-                let _ = service.changed().await;
-                continue;
-            };
+            if base.is_some() {
+                return base;
+            }
+            let _ = service.changed().await;
+        }
+        None
+    }
+
+    /// Whether it still is where it was.
+    fn is_there(&self, service: &watch::Receiver<Option<String>>) -> bool {
+        !self.is_over.load(Ordering::Relaxed) && !service.has_changed().unwrap_or(true)
+    }
+
+    async fn run(self: Arc<Self>) {
+        let mut service = self.service.subscribe();
+        while let Some(base) = self.base(&mut service).await {
             let client = Client::new(base);
-            while !self.is_over.load(Ordering::Relaxed) && !service.has_changed().unwrap_or(true) {
+            while self.is_there(&service) {
                 let id = self.ids().draw();
                 let wanted = match fastrand::u32(..100) {
                     0..32 => Ask::Launch,
@@ -265,15 +277,10 @@ impl Shared {
         mut act: impl FnMut(Client, Arc<str>) -> F,
     ) {
         let mut service = self.service.subscribe();
-        while !self.is_over.load(Ordering::Relaxed) {
-            let base = service.borrow_and_update().clone();
-            let Some(base) = base else {
-                let _ = service.changed().await;
-                continue;
-            };
+        while let Some(base) = self.base(&mut service).await {
             let client = Client::new(&base);
             let base = Arc::from(base);
-            while !self.is_over.load(Ordering::Relaxed) && !service.has_changed().unwrap_or(true) {
+            while self.is_there(&service) {
                 act(client.clone(), Arc::clone(&base)).await;
                 tokio::time::sleep(pause).await;
             }
@@ -325,12 +332,7 @@ impl Shared {
     async fn follow(self: Arc<Self>, stream: Stream, is_restless: bool) {
         let number = self.history.follow(stream);
         let mut service = self.service.subscribe();
-        while !self.is_over.load(Ordering::Relaxed) {
-            let base = service.borrow_and_update().clone();
-            let Some(base) = base else {
-                let _ = service.changed().await;
-                continue;
-            };
+        while let Some(base) = self.base(&mut service).await {
             let patience = Duration::from_millis(if is_restless { fastrand::u64(1..400) } else { 600_000 });
             let reading = follower::read(&self.history, number, &base, |_| false);
             tokio::select! {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use task_recorder::recorder::{LaneSpec, Launch, LaunchError, NoticeSpec, Recorder, RecoveryReport, Work};
-use task_recorder::store::{Filter, Moved, Order, Page, Query, StateCounts, Store, StoreError, Unsettled};
+use task_recorder::store::{Filter, Moved, Order, Page, StateCounts, Store, StoreError, Unsettled};
 use task_recorder::task::{
     Change, ErrorKind, Input, Outcome, Policy, Refusal, Request, State, StateName, Task, TaskId, Undo,
 };
@@ -18,6 +18,7 @@ use crate::stores::{
     Kind, RETRY, TestStore, assert_counts_agree, attempt, done, failure, handler, id, in_states, launch,
     launch_with, query, settle, success, without_bytes,
 };
+use crate::support::meddled::{Asked, Meddler, meddled};
 use crate::support::{until, within};
 
 /// Makes a test of each law for each store. Only a macro can make functions.
@@ -643,82 +644,49 @@ async fn waiting_ends_with_the_patience_or_with_the_run() {
     assert_eq!(begun.elapsed().as_secs(), 100);
 }
 
-/// A store whose settles fail as long as it is told so, and whose claims take a permit each.
+/// Lets settles fail as long as it is told so, and claims take a permit each.
 struct Failing {
-    store: TestStore,
     fails_with: std::sync::Mutex<Option<StoreError>>,
     settles: AtomicUsize,
     claims: Semaphore,
 }
 
 #[async_trait::async_trait]
-impl Store for Failing {
-    async fn change(&self, id: &TaskId, change: Change) -> Result<Moved, StoreError> {
-        match change {
-            Change::Claim(_) => self.claims.acquire().await.unwrap().forget(),
-            Change::Settle { .. } => {
+impl Meddler for Failing {
+    async fn before(&self, asked: Asked<'_>) -> Result<(), StoreError> {
+        match asked {
+            Asked::Change(Change::Claim(_)) => self.claims.acquire().await.unwrap().forget(),
+            Asked::Change(Change::Settle { .. }) => {
                 self.settles.fetch_add(1, SeqCst);
                 let error = self.fails_with.lock().unwrap().clone();
                 error.map_or(Ok(()), Err)?;
             }
-            _ => {}
+            Asked::Change(_) | Asked::Get | Asked::List => {}
         }
-        self.store.change(id, change).await
-    }
-
-    async fn get(&self, id: &TaskId) -> Result<Option<Arc<Task>>, StoreError> {
-        self.store.get(id).await
-    }
-
-    async fn list(&self, query: &Query) -> Result<Page, StoreError> {
-        self.store.list(query).await
-    }
-
-    fn counts(&self) -> task_recorder::store::Counts {
-        self.store.counts()
-    }
-
-    async fn recover(&self) -> Result<task_recorder::store::Recovered, StoreError> {
-        self.store.recover().await
-    }
-
-    async fn put_note(&self, key: &str, value: Option<Vec<u8>>) -> Result<(), StoreError> {
-        self.store.put_note(key, value).await
-    }
-
-    async fn notes(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        self.store.notes(prefix).await
-    }
-
-    fn health(&self) -> tokio::sync::watch::Receiver<task_recorder::store::Health> {
-        self.store.health()
-    }
-
-    fn events(&self) -> task_recorder::store::Feed {
-        self.store.events()
-    }
-
-    async fn close(&self) {
-        self.store.close().await;
+        Ok(())
     }
 }
 
-fn failing(fails_with: Option<StoreError>, claims: usize) -> Arc<Failing> {
-    let (store, fails_with) = (Kind::Memory.open(), std::sync::Mutex::new(fails_with));
-    Arc::new(Failing { store, fails_with, settles: AtomicUsize::new(0), claims: Semaphore::new(claims) })
+/// What fails so, and the store that it does that to.
+fn failing(fails_with: Option<StoreError>, claims: usize) -> (Arc<Failing>, Arc<dyn Store>) {
+    let fails_with = std::sync::Mutex::new(fails_with);
+    let failing =
+        Arc::new(Failing { fails_with, settles: AtomicUsize::new(0), claims: Semaphore::new(claims) });
+    let store = meddled(&failing);
+    (failing, store)
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_outcome_that_cannot_be_written_is_kept_and_written_later() {
-    let store = failing(Some(StoreError::Unavailable("no space left".to_owned())), 10);
-    let recorder = Recorder::new(Arc::clone(&store) as Arc<dyn Store>);
+    let (failing, store) = failing(Some(StoreError::Unavailable("no space left".to_owned())), 10);
+    let recorder = Recorder::new(store);
     recorder.launch(id("order"), async { Ok::<_, String>("out") }).await.unwrap();
     tokio::time::sleep(Duration::from_hours(1)).await;
     assert!(found(&recorder, &id("order")).await.is_working());
     assert_eq!(recorder.figures().unsettled, 1);
-    let tries = store.settles.load(SeqCst);
+    let tries = failing.settles.load(SeqCst);
     assert!((1_700..2_000).contains(&tries), "{tries} tries in an hour, with pauses of up to two seconds");
-    *store.fails_with.lock().unwrap() = None;
+    *failing.fails_with.lock().unwrap() = None;
     let task = settled(&recorder, &id("order")).await;
     assert_eq!(task.output().unwrap().bytes, "\"out\"");
     tokio::task::yield_now().await;
@@ -728,8 +696,8 @@ async fn an_outcome_that_cannot_be_written_is_kept_and_written_later() {
 #[tokio::test(start_paused = true)]
 async fn stopping_ends_although_outcomes_cannot_be_written() {
     for error in [StoreError::Unavailable("no space left".to_owned()), StoreError::Dead("fsync".to_owned())] {
-        let store = failing(Some(error), 10);
-        let recorder = Recorder::new(Arc::clone(&store) as Arc<dyn Store>);
+        let (_, store) = failing(Some(error), 10);
+        let recorder = Recorder::new(Arc::clone(&store));
         recorder.launch(id("order"), async { Done::Ok(()) }).await.unwrap();
         recorder.launch(id("hangs"), std::future::pending::<Done>()).await.unwrap();
         recorder.stop(Duration::from_secs(10)).await;
@@ -740,10 +708,10 @@ async fn stopping_ends_although_outcomes_cannot_be_written() {
 
 #[tokio::test]
 async fn a_settle_gives_everything_back_that_was_not_written() {
-    let store = failing(Some(StoreError::Busy), 10);
+    let (failing, store) = failing(Some(StoreError::Busy), 10);
     let claim = crate::stores::claim(&*store, &id("order"), launch("in")).await;
     let unsettled = store.settle(claim, attempt(1, &success()), None).await.unwrap_err();
-    *store.fails_with.lock().unwrap() = None;
+    *failing.fails_with.lock().unwrap() = None;
     let Unsettled { claim, attempt, output, error } = *unsettled;
     assert_eq!(error, StoreError::Busy);
     assert!(matches!(store.settle(claim, attempt, output).await.unwrap(), Moved::Done(_)));
@@ -788,9 +756,9 @@ async fn an_attempt_that_begins_while_stopping_is_told_to_end_too() {
         }
         .boxed()
     });
-    let store = failing(None, 0);
+    let (failing, store) = failing(None, 0);
     let lane = lane(Policy::default(), Arc::clone(&waits_for_its_end), waits_for_its_end);
-    let recorder = Recorder::with_lanes(Arc::clone(&store) as Arc<dyn Store>, [lane]);
+    let recorder = Recorder::with_lanes(store, [lane]);
     let mut calls = JoinSet::new();
     let caller = recorder.clone();
     calls.spawn(async move { caller.launch_in_lane(id("order"), request()).await.unwrap() });
@@ -799,7 +767,7 @@ async fn an_attempt_that_begins_while_stopping_is_told_to_end_too() {
     stops.spawn(async move { stopping.stop(Duration::from_secs(1)).await });
     // The grace period is over after a second, and what outcomes are given after four.
     tokio::time::sleep(Duration::from_secs(2)).await;
-    store.claims.add_permits(1);
+    failing.claims.add_permits(1);
     within("it stops", stops.join_all()).await;
     assert!(is_started(&calls.join_next().await.unwrap().unwrap()));
     assert_eq!(kind_of(&*found(&recorder, &id("order")).await), Some((ErrorKind::Shutdown, true)));
@@ -807,20 +775,20 @@ async fn an_attempt_that_begins_while_stopping_is_told_to_end_too() {
 
 #[tokio::test(start_paused = true)]
 async fn a_recovery_waits_for_a_store_that_is_busy_and_for_no_other() {
-    let store = failing(Some(StoreError::Busy), 1);
+    let (failing, store) = failing(Some(StoreError::Busy), 1);
     let order = id("order");
     // Nobody settles it any more.
     drop(store.claim(&order, launch("in")).await.unwrap());
-    let recorder = Recorder::new(Arc::clone(&store) as Arc<dyn Store>);
+    let recorder = Recorder::new(store);
     {
         let mut recovering = std::pin::pin!(recorder.recover());
         let a_while = Duration::from_secs(2);
         assert!(tokio::time::timeout(a_while, &mut recovering).await.is_err(), "it is busy");
         let no_space = StoreError::Unavailable("no space left".to_owned());
-        *store.fails_with.lock().unwrap() = Some(no_space.clone());
+        *failing.fails_with.lock().unwrap() = Some(no_space.clone());
         assert_eq!(within("the error", recovering).await.unwrap_err(), no_space);
     }
-    *store.fails_with.lock().unwrap() = None;
+    *failing.fails_with.lock().unwrap() = None;
     assert_eq!(recorder.recover().await.unwrap().interrupted, 1);
     let failure = found(&recorder, &order).await.failure().cloned().unwrap();
     assert_eq!((failure.kind, failure.in_doubt), (ErrorKind::Interrupted, true));

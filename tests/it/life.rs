@@ -288,7 +288,7 @@ fn request(name: &str) -> Request {
 }
 
 /// Pauses without jitter: 1, 2, 4, 8, 10, 10, … seconds.
-fn retry(attempts: u32) -> Retry {
+pub(crate) fn retry(attempts: u32) -> Retry {
     Retry { attempts, max_interval: Duration::from_secs(10), jitter: 0.0, ..Retry::default() }
 }
 

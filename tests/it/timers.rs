@@ -15,20 +15,19 @@ use task_recorder::handler::command::CommandSettings;
 use task_recorder::handler::webhook::{Egress, Tls, WebhookSettings};
 use task_recorder::handler::{Action, Command, Webhook};
 use task_recorder::recorder::{BulkAction, LaneSpec, Launch, NoticeSpec, Recorder, Work};
-use task_recorder::store::{
-    Counts, Feed, Filter, Health, MemoryStore, Moved, Note, Page, Query, Recovered, Store, StoreError,
-};
+use task_recorder::store::{Filter, MemoryStore, Moved, Store, StoreError};
 use task_recorder::task::{
     Change, Code, ErrorKind, Failure, Input, Outcome, Policy, Rate, Request, Retention, Retry, StateName,
-    Task, TaskId,
+    Task,
 };
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::handlers::{assert_failed, handler as handler_that};
+use crate::life::retry;
 use crate::stores::{claim, failure, handler, id, launch, success};
 use crate::support::clock::Clock;
+use crate::support::meddled::{Asked, Meddler, meddled};
 use crate::support::receiver::{Answer, Behaviour, Receiver};
 use crate::support::task;
 
@@ -108,11 +107,6 @@ async fn settled(recorder: &Recorder, name: &str) -> Arc<Task> {
     task
 }
 
-/// Pauses of 1, 2, 4, 8, 10, 10, … seconds.
-fn retry(attempts: u32) -> Retry {
-    Retry { attempts, max_interval: Duration::from_secs(10), jitter: 0.0, ..Retry::default() }
-}
-
 fn nobody_there() -> Outcome {
     failure(ErrorKind::Refused)
 }
@@ -122,62 +116,13 @@ fn asking_for(retry_after: Duration) -> Outcome {
     Outcome { code: Some(Code::HttpStatus(503)), retry_after: Some(retry_after), ..Outcome::failed(failure) }
 }
 
-/// What a store is asked for.
-enum Asked<'a> {
-    Change(&'a Change),
-    Get,
-    List,
-}
-
-/// A store that fails as a test wants it to.
-struct Failing<F> {
-    store: MemoryStore,
-    fails: F,
-}
+/// Fails as a test wants it to.
+struct Failing<F>(F);
 
 #[async_trait]
-impl<F: Fn(Asked<'_>) -> Option<StoreError> + Send + Sync + 'static> Store for Failing<F> {
-    async fn change(&self, id: &TaskId, change: Change) -> Result<Moved, StoreError> {
-        (self.fails)(Asked::Change(&change)).map_or(Ok(()), Err)?;
-        self.store.change(id, change).await
-    }
-
-    async fn get(&self, id: &TaskId) -> Result<Option<Arc<Task>>, StoreError> {
-        (self.fails)(Asked::Get).map_or(Ok(()), Err)?;
-        self.store.get(id).await
-    }
-
-    async fn list(&self, query: &Query) -> Result<Page, StoreError> {
-        (self.fails)(Asked::List).map_or(Ok(()), Err)?;
-        self.store.list(query).await
-    }
-
-    fn counts(&self) -> Counts {
-        self.store.counts()
-    }
-
-    async fn recover(&self) -> Result<Recovered, StoreError> {
-        self.store.recover().await
-    }
-
-    async fn put_note(&self, key: &str, value: Option<Vec<u8>>) -> Result<(), StoreError> {
-        self.store.put_note(key, value).await
-    }
-
-    async fn notes(&self, prefix: &str) -> Result<Vec<Note>, StoreError> {
-        self.store.notes(prefix).await
-    }
-
-    fn health(&self) -> watch::Receiver<Health> {
-        self.store.health()
-    }
-
-    fn events(&self) -> Feed {
-        self.store.events()
-    }
-
-    async fn close(&self) {
-        self.store.close().await;
+impl<F: Fn(Asked<'_>) -> Option<StoreError> + Send + Sync + 'static> Meddler for Failing<F> {
+    async fn before(&self, asked: Asked<'_>) -> Result<(), StoreError> {
+        (self.0)(asked).map_or(Ok(()), Err)
     }
 }
 
@@ -196,7 +141,7 @@ fn failing(
         noted.note();
         (noted.count() <= times).then(|| error.clone())
     };
-    (Arc::new(Failing { store: MemoryStore::new(), fails }), moments)
+    (meddled(&Arc::new(Failing(fails))), moments)
 }
 
 fn full() -> StoreError {

@@ -14,6 +14,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::lines::{self, Read};
 use super::{LaunchLine, malformed, refused};
 use crate::api::body::Bodies;
+use crate::api::fuzzing::cut;
 use crate::json;
 
 const LINE_BYTES_MAX: usize = 64;
@@ -25,16 +26,9 @@ thread_local! {
 /// A number, so many sizes of pieces, and the lines of a batch: each is read once and whole, wherever the pieces were
 /// cut, and is a launch or an error that is one line.
 pub fn lines(bytes: &[u8]) {
-    let Some((count, rest)) = bytes.split_first() else { return };
-    let (sizes, body) = rest.split_at(rest.len().min(usize::from(*count)));
-    let mut pieces = Vec::new();
-    let mut left = body;
-    for size in sizes {
-        let (piece, behind) = left.split_at(left.len().min(usize::from(*size)));
-        pieces.push(Ok::<_, io::Error>(Bytes::copy_from_slice(piece)));
-        left = behind;
-    }
-    pieces.push(Ok(Bytes::copy_from_slice(left)));
+    let Some((pieces, body)) = cut(bytes) else { return };
+    let pieces: Vec<_> =
+        pieces.into_iter().map(|piece| Ok::<_, io::Error>(Bytes::copy_from_slice(piece))).collect();
     let bodies = Bodies::new(Duration::from_hours(1), 1 << 30);
     let read = lines::read(Body::from_stream(stream::iter(pieces)), LINE_BYTES_MAX, &bodies);
     let read = RUNTIME.with(|runtime| {

@@ -200,25 +200,17 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::store::{Claimed, MemoryStore, Store};
-    use crate::task::{Attempt, Change, Failure, Input, Request, TaskId};
+    use crate::recorder::samples::{claimed, done, settled};
+    use crate::store::{MemoryStore, Store};
+    use crate::task::{Change, Failure, TaskId};
 
     async fn changed(store: &MemoryStore, id: &TaskId, change: Change) -> Arc<Task> {
-        match store.change(id, change).await.unwrap() {
-            Moved::Done(task) => task,
-            Moved::Refused(refused) => panic!("{refused:?}"),
-        }
+        done(store.change(id, change).await.unwrap())
     }
 
     /// Another run of the id, which comes to this.
     async fn run(store: &MemoryStore, id: &TaskId, failure: Option<Failure>) -> Arc<Task> {
-        let request = Request::new("h".parse().unwrap(), Input::empty());
-        let Claimed::Started(claim) = store.claim(id, request.into()).await.unwrap() else { panic!("{id}") };
-        let (now, run) = (jiff::Timestamp::now(), claim.task().run);
-        let attempt =
-            Attempt { run, attempt: 1, started: now, ended: now, code: None, failure, answer: None };
-        let Moved::Done(task) = store.settle(claim, attempt, None).await.unwrap() else { panic!("{id}") };
-        task
+        settled(store, claimed(store, id).await, failure).await
     }
 
     fn in_hand(task: &Task) -> InHand {
@@ -253,9 +245,7 @@ mod tests {
         assert_eq!(seen(Retry, Some(&again), &hand), some("done"));
         assert_eq!(seen(Forget, Some(&again), &hand), some("skipped"));
 
-        let request = Request::new("h".parse().unwrap(), Input::empty());
-        let claim = store.claim(&id, request.into()).await.unwrap();
-        let Claimed::Started(claim) = claim else { panic!("{claim:?}") };
+        let claim = claimed(&store, &id).await;
         let hand = in_hand(claim.task());
         assert_eq!(seen(Cancel, Some(claim.task()), &hand), None);
         let canceling = changed(&store, &id, Change::Cancel { is_notice_due: false }).await;

@@ -1,24 +1,16 @@
 //! What the fuzzer feeds to the framing (tests/fuzz).
 
 use super::{Framing, Place};
+use crate::api::fuzzing::cut;
 
 const HEAD_BYTES_MAX: usize = 512;
 
 /// A number, so many sizes of pieces, and the bytes of a connection: wherever they were cut, the same requests are let
 /// pass, and the same one is refused.
 pub fn pieces(bytes: &[u8]) {
-    let Some((count, rest)) = bytes.split_first() else { return };
-    let (sizes, bytes) = rest.split_at(rest.len().min(usize::from(*count)));
-    let mut cut = Vec::new();
-    let mut left = bytes;
-    for size in sizes {
-        let (piece, behind) = left.split_at(left.len().min(usize::from(*size)));
-        cut.push(piece);
-        left = behind;
-    }
-    cut.push(left);
-    same(followed([bytes]), followed(cut));
-    same(followed([bytes]), followed(bytes.chunks(1)));
+    let Some((pieces, whole)) = cut(bytes) else { return };
+    same(followed([whole]), followed(pieces));
+    same(followed([whole]), followed(whole.chunks(1)));
 }
 
 /// What became of a connection: where the last head begins, or what follows its heads, and whether it was refused.

@@ -132,6 +132,7 @@ mod tests {
         assert_eq!((table.all(), table.counts().total().success), (vec![next], 1));
         assert_eq!((recovered.seq, recovered.kept.holds(&old.id)), (4, true));
     }
+
     #[test]
     fn a_record_that_stands_for_itself_takes_the_place_of_all_before_it() {
         let path = tempfile::tempdir().unwrap();

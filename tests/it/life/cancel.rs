@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use task_recorder::recorder::Recorder;
-use task_recorder::store::{
-    Counts, Feed, Health, MemoryStore, Moved, Note, Page, Query, Recovered, Refused, Store, StoreError,
-};
-use task_recorder::task::{Change, ErrorKind, Outcome, Phase, Policy, Refusal, State, Task, TaskId};
-use tokio::sync::{Barrier, Notify, watch};
+use task_recorder::store::{Moved, Refused, StoreError};
+use task_recorder::task::{Change, ErrorKind, Outcome, Phase, Policy, Refusal, State, Task};
+use tokio::sync::{Barrier, Notify};
 use tokio::task::JoinSet;
 
 use super::{Play, Stage, answered, failed_as, held, one_at_once, refusal, refused_by_nobody, retry, tried};
 use crate::stores::{Kind, failure, id};
+use crate::support::meddled::{Asked, Meddler, meddled};
 use crate::support::within;
 
 const CANCELED: Option<(ErrorKind, bool)> = Some((ErrorKind::Canceled, true));
@@ -145,9 +144,8 @@ async fn one_that_succeeds_although_it_was_told_to_end_has_succeeded() {
     assert_eq!(failed_as(&*stage.settled("fails").await), Some((ErrorKind::Status, true)));
 }
 
-/// A store that holds every change of one kind until it is let go.
+/// Holds every change of one kind until it is let go.
 struct Holding {
-    store: MemoryStore,
     holds: fn(&Change) -> bool,
     /// Whether what is held is recorded already, and only the answer is missing.
     is_recorded: bool,
@@ -157,56 +155,20 @@ struct Holding {
 }
 
 #[async_trait]
-impl Store for Holding {
-    async fn change(&self, id: &TaskId, change: Change) -> Result<Moved, StoreError> {
-        if !((self.holds)(&change) && self.is_held.load(Ordering::SeqCst)) {
-            return self.store.change(id, change).await;
+impl Meddler for Holding {
+    async fn before(&self, asked: Asked<'_>) -> Result<(), StoreError> {
+        if let Asked::Change(change) = asked
+            && !self.is_recorded
+        {
+            self.hold(change).await;
         }
+        Ok(())
+    }
+
+    async fn behind(&self, change: &Change) {
         if self.is_recorded {
-            let moved = self.store.change(id, change).await;
-            self.arrived.notify_one();
-            self.go.notified().await;
-            return moved;
+            self.hold(change).await;
         }
-        self.arrived.notify_one();
-        self.go.notified().await;
-        self.store.change(id, change).await
-    }
-
-    async fn get(&self, id: &TaskId) -> Result<Option<Arc<Task>>, StoreError> {
-        self.store.get(id).await
-    }
-
-    async fn list(&self, query: &Query) -> Result<Page, StoreError> {
-        self.store.list(query).await
-    }
-
-    fn counts(&self) -> Counts {
-        self.store.counts()
-    }
-
-    async fn recover(&self) -> Result<Recovered, StoreError> {
-        self.store.recover().await
-    }
-
-    async fn put_note(&self, key: &str, value: Option<Vec<u8>>) -> Result<(), StoreError> {
-        self.store.put_note(key, value).await
-    }
-
-    async fn notes(&self, prefix: &str) -> Result<Vec<Note>, StoreError> {
-        self.store.notes(prefix).await
-    }
-
-    fn health(&self) -> watch::Receiver<Health> {
-        self.store.health()
-    }
-
-    fn events(&self) -> Feed {
-        self.store.events()
-    }
-
-    async fn close(&self) {
-        self.store.close().await;
     }
 }
 
@@ -222,8 +184,15 @@ impl Holding {
     }
 
     fn new(holds: fn(&Change) -> bool, is_recorded: bool) -> Arc<Self> {
-        let (store, is_held) = (MemoryStore::new(), AtomicBool::new(true));
-        Arc::new(Self { store, holds, is_recorded, is_held, arrived: Notify::new(), go: Notify::new() })
+        let is_held = AtomicBool::new(true);
+        Arc::new(Self { holds, is_recorded, is_held, arrived: Notify::new(), go: Notify::new() })
+    }
+
+    async fn hold(&self, change: &Change) {
+        if (self.holds)(change) && self.is_held.load(Ordering::SeqCst) {
+            self.arrived.notify_one();
+            self.go.notified().await;
+        }
     }
 
     fn let_go(&self) {
@@ -233,22 +202,22 @@ impl Holding {
 }
 
 /// A caller who goes away while the answer to what he asked for is held.
-async fn hangs_up(store: &Holding, asked: impl Future<Output = Result<Moved, StoreError>>) {
+async fn hangs_up(holding: &Holding, asked: impl Future<Output = Result<Moved, StoreError>>) {
     tokio::select! {
         moved = asked => panic!("the answer is held: {moved:?}"),
-        () = store.arrived.notified() => {}
+        () = holding.arrived.notified() => {}
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cancel_that_comes_behind_the_attempt_ends_no_revoke_of_the_success() {
-    let store = Holding::before(|change| matches!(change, Change::Settle { .. }));
-    let stage = Stage::over(Arc::clone(&store) as Arc<dyn Store>, tried(1));
+    let holding = Holding::before(|change| matches!(change, Change::Settle { .. }));
+    let stage = Stage::over(meddled(&holding), tried(1));
     stage.start("order").await;
     // The attempt has succeeded, which is not recorded yet.
-    store.arrived.notified().await;
+    holding.arrived.notified().await;
     assert_eq!(cancel(&stage, "order").await.unwrap().phase(), Some(Phase::Canceling));
-    store.let_go();
+    holding.let_go();
     let task = stage.settled("order").await;
     assert!(matches!(task.state, State::Success { .. }), "{task:?}");
 
@@ -262,14 +231,14 @@ async fn a_cancel_that_comes_behind_the_attempt_ends_no_revoke_of_the_success() 
 
 #[tokio::test(start_paused = true)]
 async fn one_that_is_canceled_between_two_attempts_ends_canceled_and_has_no_third() {
-    let store = Holding::before(|change| matches!(change, Change::BackOff { .. }));
-    let stage = Stage::over(Arc::clone(&store) as Arc<dyn Store>, tried(5));
+    let holding = Holding::before(|change| matches!(change, Change::BackOff { .. }));
+    let stage = Stage::over(meddled(&holding), tried(5));
     stage.work.by_default(Play::End(answered(503)));
     stage.start("order").await;
     // The attempt has ended, and that another one follows is not recorded yet.
-    store.arrived.notified().await;
+    holding.arrived.notified().await;
     assert_eq!(cancel(&stage, "order").await.unwrap().phase(), Some(Phase::Canceling));
-    store.let_go();
+    holding.let_go();
     let task = stage.settled("order").await;
     assert_eq!((failed_as(&task), task.attempts.len()), (CANCELED_BEFORE, 1));
     assert!(task.failure().unwrap().message.contains("503"), "{task:?}");
@@ -284,33 +253,33 @@ async fn one_that_is_canceled_between_two_attempts_ends_canceled_and_has_no_thir
 
 #[tokio::test(start_paused = true)]
 async fn a_revoke_that_is_recorded_goes_on_without_its_caller() {
-    let store = Holding::behind(|change| matches!(change, Change::BeginRevoke));
-    let stage = Stage::over(Arc::clone(&store) as Arc<dyn Store>, tried(1));
+    let holding = Holding::behind(|change| matches!(change, Change::BeginRevoke));
+    let stage = Stage::over(meddled(&holding), tried(1));
     stage.run("order").await;
-    hangs_up(&store, stage.recorder.revoke(&id("order"))).await;
+    hangs_up(&holding, stage.recorder.revoke(&id("order"))).await;
     assert!(stage.found("order").await.is_revoking());
-    store.let_go();
+    holding.let_go();
     assert_eq!(stage.at_rest("order").await, None, "the success is undone");
     assert_eq!(stage.undo.count("order"), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cancel_that_is_recorded_goes_on_without_its_caller() {
-    let store = Holding::behind(|change| matches!(change, Change::Cancel { .. }));
-    let stage = Stage::over(Arc::clone(&store) as Arc<dyn Store>, one_at_once());
+    let holding = Holding::behind(|change| matches!(change, Change::Cancel { .. }));
+    let stage = Stage::over(meddled(&holding), one_at_once());
     stage.work.on("runs", [Play::UntilTold(failure(ErrorKind::Canceled))]);
     stage.start("runs").await;
     stage.start("queued").await;
     stage.work.wait_for(1).await;
 
-    hangs_up(&store, stage.recorder.cancel(&id("queued"))).await;
+    hangs_up(&holding, stage.recorder.cancel(&id("queued"))).await;
     assert_eq!(stage.counts().queued, 1, "it was not taken out yet");
-    store.go.notify_one();
+    holding.go.notify_one();
     stage.once_counted(|counts| counts.queued == 0).await;
 
-    hangs_up(&store, stage.recorder.cancel(&id("runs"))).await;
+    hangs_up(&holding, stage.recorder.cancel(&id("runs"))).await;
     assert_eq!(stage.found("runs").await.phase(), Some(Phase::Canceling));
-    store.let_go();
+    holding.let_go();
     assert_eq!(failed_as(&*stage.settled("runs").await), CANCELED, "the attempt is told to end");
 }
 
