@@ -13,7 +13,8 @@ pub(super) type Decided = Result<Moved, StoreError>;
 /// Where the answer to a request goes.
 pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
-/// Who waits for this commit, and what each is to be told. Dropped, it tells them.
+/// Who waits for this commit, and what each is to be told. Dropped, it tells nobody anything: they see that nobody is
+/// there any more.
 #[derive(Debug, Default)]
 pub(super) struct Answers(Vec<(Answer<Moved>, Decided)>);
 
@@ -26,23 +27,28 @@ impl Answers {
         self.0.len()
     }
 
-    /// Nothing of it was written.
-    pub(super) fn fail(&mut self, error: &StoreError) {
-        for (_, decided) in &mut self.0 {
-            *decided = Err(error.clone());
+    /// Tells them that nothing of it was written.
+    pub(super) fn fail(self, error: &StoreError) {
+        for (answer, _) in self.0 {
+            // An error means that nobody waits any more.
+            let _ = answer.send(Err(error.clone()));
         }
     }
 
     /// Tells them from within the runtime, or from here where there is none.
     pub(super) fn tell(self, runtime: Option<&Handle>) {
+        let telling = Telling(self.0);
         if let Some(runtime) = runtime {
             // Nobody has to wait for this task: where the runtime ends first, it is dropped, and has told them so.
-            runtime.spawn(async move { drop(self) });
+            runtime.spawn(async move { drop(telling) });
         }
     }
 }
 
-impl Drop for Answers {
+/// Answers that are durable. Dropped, it gives them.
+struct Telling(Vec<(Answer<Moved>, Decided)>);
+
+impl Drop for Telling {
     fn drop(&mut self) {
         for (answer, decided) in self.0.drain(..) {
             // An error means that nobody waits any more.

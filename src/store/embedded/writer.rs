@@ -216,7 +216,7 @@ impl Writer {
     }
 
     fn commit(&mut self, batch: Batch) {
-        let Batch { moves, are_whole, pending, mut answers, .. } = batch;
+        let Batch { moves, are_whole, pending, answers, .. } = batch;
         if let Err(error) = self.write(&moves, &are_whole, |id| pending.contains_key(id)) {
             answers.fail(&error);
             return;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use tempfile::TempDir;
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::oneshot::{self, Receiver};
 
 use super::super::archive::Archive;
@@ -144,6 +145,19 @@ fn a_refusal_is_of_the_state_that_the_same_commit_leaves() {
     assert_eq!(refused.reason, Refusal::Working);
     assert!(matches!(decide(settle(None)), Moved::Done(task) if task.state_name() == StateName::Success));
     assert_eq!((batch.moves.len(), opened.table.all().len()), (2, 0), "nothing is shown yet");
+}
+
+#[test]
+fn what_was_decided_and_never_written_is_answered_to_nobody() {
+    let (_path, opened) = new();
+    let mut batch = Batch::default();
+    let (answer, mut answered) = oneshot::channel();
+    let decided = opened.writer.decide(&mut batch, &id("a"), claim(3));
+    assert!(matches!(decided, Ok(Moved::Done(_))), "{decided:?}");
+    batch.answers.push(answer, decided);
+    // As by a panic.
+    drop(batch);
+    assert_eq!(answered.try_recv().unwrap_err(), TryRecvError::Closed);
 }
 
 #[test]
