@@ -23,8 +23,8 @@ use super::recovery::Recovered;
 use super::{EmbeddedOptions, Health};
 use crate::store::table::{Move, Table};
 use crate::store::{Moved, Note, Refused, StoreError, StoreTally, now};
-use crate::sync::Handle;
 use crate::sync::mpsc::SyncSender;
+use crate::sync::{Handle, thread};
 use crate::task::{Change, Stamp, Task, TaskId};
 
 /// So many bytes of inputs and outputs end a batch.
@@ -34,6 +34,8 @@ const IDLE: Duration = Duration::from_millis(100);
 /// The most batches deleted by one commit, and when idle.
 const DELETED_MAX: usize = 8;
 const DELETED_IDLE: usize = 1_000;
+/// So many requests in one commit, and others are on their way: as many as PostgreSQL's `commit_siblings` takes for that.
+const SIBLINGS: usize = 5;
 
 /// What the writer is asked for.
 #[derive(Debug)]
@@ -123,7 +125,13 @@ impl Writer {
         let _closed_at_the_end = Closing(queue);
         self.wake(wake_archiver);
         let mut taken = VecDeque::new();
+        let mut answered = 0;
         loop {
+            if answered >= SIBLINGS {
+                // Where all processors are busy, those who were answered get one first, and ask for more. So the next commit
+                // has more to share its cost, and nobody waits where a processor is free.
+                thread::yield_now();
+            }
             let mut batch = Batch::default();
             let mut is_closing = false;
             let mut is_idle = true;
@@ -143,6 +151,7 @@ impl Writer {
                 }
                 continue;
             }
+            answered = batch.answers.len();
             self.commit(batch);
             self.wake(wake_archiver);
             if is_closing {
