@@ -79,6 +79,7 @@ pub mod exit;
 pub mod handler;
 mod json;
 pub mod metrics;
+mod pauses;
 pub mod recorder;
 pub mod reload;
 pub mod server;

@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use self::seats::{Seats, Taken};
 use crate::api::Interface;
+use crate::pauses::Pauses;
 
 pub use files::connections_allowed;
 #[cfg(feature = "fuzzing")]
@@ -25,8 +26,7 @@ pub use files::connections_allowed;
 pub use framing::fuzzing;
 
 /// How long the loop pauses after a failed accept, at first and at most.
-const PAUSE_MIN: Duration = Duration::from_millis(10);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
+const PAUSES: Pauses = Pauses::new(Duration::from_millis(10), Duration::from_secs(1));
 /// How long open requests may take to end when the server stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
@@ -73,15 +73,14 @@ pub async fn serve(
 
 /// The next connection, once there is a place for it.
 async fn next(listener: &TcpListener, seats: &Arc<Seats>) -> (TcpStream, IpAddr, Taken) {
-    let mut pause = PAUSE_MIN;
+    let mut pauses = PAUSES;
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => return (stream, peer.ip(), seats.take().await),
             Err(error) => {
                 // Mostly "too many open files": it passes when connections end.
                 tracing::warn!(%error, "no connection can be accepted now");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(PAUSE_MAX);
+                tokio::time::sleep(pauses.take()).await;
             }
         }
     }

@@ -6,18 +6,18 @@ use tokio::time::{Instant, sleep};
 
 use super::Failure;
 use crate::exit::Exit;
+use crate::pauses::Pauses;
 
 /// For how long.
 const LOST_MAX: Duration = Duration::from_mins(1);
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(3);
+const PAUSES: Pauses = Pauses::new(Duration::from_millis(100), Duration::from_secs(3));
 
 /// Whether the service is there.
 #[derive(Debug, Default)]
 pub(super) struct Link {
     was_reached: bool,
-    /// Since when it is not there, and the next pause.
-    lost: Option<(Instant, Duration)>,
+    /// Since when it is not there, and the pauses to come.
+    lost: Option<(Instant, Pauses)>,
 }
 
 impl Link {
@@ -46,14 +46,15 @@ impl Link {
         if failure.exit() != Exit::Unavailable || !self.was_reached {
             return Err(failure);
         }
-        let (since, pause) = self.lost.unwrap_or_else(|| {
+        let (since, mut pauses) = self.lost.unwrap_or_else(|| {
             super::say(&format_args!("{failure}; asking again"));
-            (Instant::now(), PAUSE_MIN)
+            (Instant::now(), PAUSES)
         });
         if since.elapsed() > LOST_MAX {
             return Err(failure);
         }
-        self.lost = Some((since, (pause * 2).min(PAUSE_MAX)));
+        let pause = pauses.take();
+        self.lost = Some((since, pauses));
         sleep(pause).await;
         Ok(())
     }

@@ -16,6 +16,7 @@ use futures_util::{StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
 
 use super::Recorder;
+use crate::pauses::Pauses;
 use crate::store::{Filter, Moved, Order, Query, Store, StoreError};
 use crate::sync::time::{Instant, sleep};
 use crate::task::{Change, Refusal, Retention, StateName, Task};
@@ -27,8 +28,7 @@ const AT_ONCE: usize = 32;
 /// The shortest rest after a page; it rests for as long as the page took.
 const REST_MIN: Duration = Duration::from_millis(10);
 /// How long it pauses after an error, at first and at most.
-const PAUSE_MIN: Duration = Duration::from_secs(1);
-const PAUSE_MAX: Duration = Duration::from_mins(1);
+const PAUSES: Pauses = Pauses::new(Duration::from_secs(1), Duration::from_mins(1));
 
 impl Recorder {
     /// Keeps settled tasks only as long as this says, in the background, until [`Recorder::stop`] is called. To be
@@ -77,18 +77,18 @@ fn rules(retention: &Retention) -> Vec<Rule> {
 
 /// Ends when the store takes no writes any more.
 async fn retain(store: &dyn Store, mut rules: Vec<Rule>, interval: Duration) {
-    let mut pause = PAUSE_MIN;
+    let mut pauses = PAUSES;
     loop {
         match apply_all(store, &mut rules).await {
             Ok(()) => {
-                pause = PAUSE_MIN;
+                pauses = PAUSES;
                 sleep(interval).await;
             }
             Err(StoreError::Closed | StoreError::Dead(_)) => return,
             Err(error) => {
+                let pause = pauses.take();
                 tracing::warn!(%error, ?pause, "what is too old stays for now");
                 sleep(pause).await;
-                pause = (pause * 2).min(PAUSE_MAX);
             }
         }
     }

@@ -18,6 +18,7 @@ use super::endings::Ending;
 use super::lane::{Lane, Next, Place};
 use super::tally::{HandlerTally, LaunchResult};
 use super::{Inner, Launch};
+use crate::pauses::Pauses;
 use crate::store::{Claim, Claimed, Moved, StoreError, Unsettled};
 use crate::sync::time::{Instant, sleep, sleep_until};
 use crate::task::{
@@ -25,8 +26,7 @@ use crate::task::{
 };
 
 /// How long a write that failed waits until it is tried again, at first and at most.
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(2);
+const PAUSES: Pauses = Pauses::new(Duration::from_millis(100), Duration::from_secs(2));
 
 /// What a launch came to, said as soon as it is durable.
 type Word = Result<Launch, StoreError>;
@@ -276,7 +276,7 @@ impl Inner {
         self.tally.unsettled.fetch_add(1, Ordering::Relaxed);
         let (run, trace_id) = (task.run, task.trace_id().map(display));
         tracing::warn!(task.id = %id, run, trace.id = trace_id, %error, "outcome not recorded yet, will try again");
-        let mut pause = PAUSE_MIN;
+        let mut pauses = PAUSES;
         let done = loop {
             let is_final = matches!(error, StoreError::Dead(_) | StoreError::Closed);
             if is_final || self.giving_up.is_cancelled() {
@@ -284,10 +284,9 @@ impl Inner {
                 break None;
             }
             tokio::select! {
-                () = sleep(pause) => {}
+                () = sleep(pauses.take()) => {}
                 () = self.giving_up.cancelled() => {}
             }
-            pause = (pause * 2).min(PAUSE_MAX);
             match self.write(id, write).await {
                 Ok(moved) => break Some(moved),
                 Err(left) => (write, error) = left,

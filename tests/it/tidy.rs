@@ -6,14 +6,15 @@ use std::path::Path;
 use regex::Regex;
 
 /// Which modules of the crate a module may use; one that is not listed may use all, and none of the listed may use it.
-const MAY_USE: [(&str, &[&str]); 11] = [
+const MAY_USE: [(&str, &[&str]); 12] = [
     ("sync", &[]),
     ("json", &[]),
+    ("pauses", &[]),
     ("tally", &[]),
     ("task", &[]),
-    ("store", &["sync", "tally", "task"]),
+    ("store", &["sync", "pauses", "tally", "task"]),
     ("spans", &["task"]),
-    ("recorder", &["sync", "tally", "task", "spans", "store"]),
+    ("recorder", &["sync", "pauses", "tally", "task", "spans", "store"]),
     ("handler", &["task"]),
     ("access", &["task"]),
     ("config", &["task", "handler", "store", "access"]),

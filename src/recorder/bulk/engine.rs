@@ -7,6 +7,7 @@ use futures_util::{StreamExt as _, stream};
 
 use super::operation::{Became, InHand, Operation};
 use super::{BulkAction, forget_old};
+use crate::pauses::Pauses;
 use crate::recorder::{Launch, LaunchError, Recorder};
 use crate::store::{Moved, StoreError};
 use crate::sync::time::sleep;
@@ -17,8 +18,7 @@ const IN_HAND: usize = 256;
 /// How many of them are acted on at once.
 const AT_ONCE: usize = 64;
 /// How long it waits for a full queue or a store that cannot write, at first and at most.
-const PAUSE_MIN: Duration = Duration::from_millis(10);
-const PAUSE_MAX: Duration = Duration::from_millis(250);
+const PAUSES: Pauses = Pauses::new(Duration::from_millis(10), Duration::from_millis(250));
 
 /// Acts on every task of the operation. Returns early where the recorder stops; the next start goes on.
 pub(super) async fn run(recorder: Recorder, operation: Arc<Operation>) {
@@ -65,7 +65,7 @@ async fn held_up<T, F: Future<Output = Result<T, StoreError>>>(
     recorder: &Recorder,
     mut ask: impl FnMut() -> F,
 ) -> Option<T> {
-    let mut pause = PAUSE_MIN;
+    let mut pauses = PAUSES;
     loop {
         match ask().await {
             Ok(value) => return Some(value),
@@ -73,16 +73,15 @@ async fn held_up<T, F: Future<Output = Result<T, StoreError>>>(
             Err(error) => tracing::warn!(%error, "a bulk operation waits for the store"),
         }
         tokio::select! {
-            () = sleep(pause) => {}
+            () = sleep(pauses.take()) => {}
             () = recorder.inner.draining.cancelled() => return None,
         }
-        pause = (pause * 2).min(PAUSE_MAX);
     }
 }
 
 /// Does it to one task, as soon as there is room. None where it is not done because the operation or the recorder stops.
 async fn act(recorder: &Recorder, operation: &Operation, hand: &InHand) -> Option<Became> {
-    let mut pause = PAUSE_MIN;
+    let mut pauses = PAUSES;
     loop {
         if operation.canceling.is_cancelled() || recorder.is_draining() {
             return None;
@@ -103,11 +102,10 @@ async fn act(recorder: &Recorder, operation: &Operation, hand: &InHand) -> Optio
             }
         }
         tokio::select! {
-            () = sleep(pause) => {}
+            () = sleep(pauses.take()) => {}
             () = operation.canceling.cancelled() => {}
             () = recorder.inner.draining.cancelled() => {}
         }
-        pause = (pause * 2).min(PAUSE_MAX);
     }
 }
 

@@ -10,14 +10,14 @@ use super::health::health_after;
 use super::queue::Queue;
 use super::writer::{BATCH_BYTES_MAX, Request};
 use super::{EmbeddedOptions, Health};
+use crate::pauses::Pauses;
 use crate::store::table::{AtRest, Table};
 use crate::sync::mpsc::{Receiver, RecvTimeoutError};
 use crate::task::Task;
 
 /// The most tasks in one batch: its commit shares the disk with the journal's.
 const BATCH_MAX: usize = 2_000;
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(10);
+const PAUSES: Pauses = Pauses::new(Duration::from_millis(100), Duration::from_secs(10));
 
 #[derive(Debug)]
 pub(super) struct Archiver {
@@ -79,7 +79,7 @@ impl Archiver {
 
     /// Runs until the writer has ended.
     pub(super) fn run(mut self, awakened: &Receiver<()>) {
-        let mut pause = None;
+        let (mut pause, mut pauses) = (None, PAUSES);
         loop {
             let woken = match pause {
                 None => awakened.recv().map_err(|_closed| RecvTimeoutError::Disconnected),
@@ -89,7 +89,10 @@ impl Archiver {
                 return;
             }
             pause = match self.archive_all() {
-                Ok(()) => None,
+                Ok(()) => {
+                    pauses = PAUSES;
+                    None
+                }
                 Err(error) => {
                     tracing::warn!(%error, "settled tasks stay in memory: the archive cannot be written");
                     if let ArchiveError::Database(error) = &error
@@ -98,7 +101,7 @@ impl Archiver {
                         self.health.send_replace(health);
                         return;
                     }
-                    Some(pause.map_or(PAUSE_MIN, |pause: Duration| (pause * 2).min(PAUSE_MAX)))
+                    Some(pauses.take())
                 }
             };
         }

@@ -362,6 +362,22 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_does_not_count_on_the_index_that_is_not_copied() {
+        let path = tempfile::tempdir().unwrap();
+        let (_folder, _journal, mut archive) = files(path.path());
+        archive.add(&[success("a", 3, 3)], 3, 3).unwrap();
+        let source = Connection::open(path.path().join(ARCHIVE)).unwrap();
+        source.execute("UPDATE progress SET indexed_to = 3", []).unwrap();
+        let target = path.path().join("copy");
+        Snapshot::open(path.path()).unwrap().copy_to(&target, |_, _| ()).unwrap();
+        let indexed_to = |archive: &Connection| {
+            archive.query_row("SELECT indexed_to FROM progress", [], |row| row.get::<_, u64>(0)).unwrap()
+        };
+        let copy = Connection::open(target.join(ARCHIVE)).unwrap();
+        assert_eq!((indexed_to(&source), indexed_to(&copy)), (3, 0));
+    }
+
+    #[test]
     fn a_copy_that_does_not_fit_says_how_much_it_lacks() {
         assert!(has_room(Path::new("there"), 4_096, 4_096).is_ok());
         let error = has_room(Path::new("there"), 4_096, 10 << 20).unwrap_err();
