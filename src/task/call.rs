@@ -109,6 +109,17 @@ mod tests {
     }
 
     #[test]
+    fn each_revoke_and_each_notice_of_a_process_is_another_span() {
+        let mut spans = BTreeSet::new();
+        for revision in 0..64 {
+            let task = Task { revision, ..task() };
+            for purpose in [Purpose::Revoke, Purpose::Notice] {
+                assert!(spans.insert(task.call_span(purpose, 1).unwrap().span_bytes()), "{revision}");
+            }
+        }
+    }
+
+    #[test]
     fn those_of_a_run_stay_the_same_whoever_takes_it_over() {
         let task = task();
         // As a later process reads it, when more has happened to it.

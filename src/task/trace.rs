@@ -155,6 +155,7 @@ mod tests {
         ] {
             let trace: Trace = text.parse().unwrap();
             assert_eq!(trace.to_string(), written);
+            assert!(written.ends_with(&format!("-{:02x}", trace.flags())));
             assert_eq!(trace.id().to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
             let json = serde_json::to_string(&trace).unwrap();
             assert_eq!(serde_json::from_str::<Trace>(&json).unwrap(), trace);

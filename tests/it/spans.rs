@@ -1,9 +1,10 @@
 //! Spans of runs and calls, as a collector gets them.
 
 use std::fmt::Write as _;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyper::Method;
+use jiff::Timestamp;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use serde_json::Value;
 
@@ -54,6 +55,11 @@ fn named<'a>(spans: &'a [Told], name: &str) -> Vec<&'a Told> {
     spans.iter().filter(|span| span.name == name).collect()
 }
 
+fn nanoseconds(time: &Value) -> u64 {
+    let time: Timestamp = time.as_str().unwrap().parse().unwrap();
+    time.as_nanosecond().try_into().unwrap()
+}
+
 fn is_kind(span: &Told, kind: SpanKind) -> bool {
     span.span.kind == i32::from(kind)
 }
@@ -75,26 +81,33 @@ async fn a_run_hangs_below_its_launch_its_attempts_below_the_run_and_the_receive
     let (receiver, collector) = (Receiver::start().await, Receiver::start().await);
     let server = TestServer::start(&(handlers(&receiver) + &telemetry(&collector, "")));
     let client = server.client();
-    receiver.on("a", [503, 503, 200].map(|status| Behaviour::Answer(Answer::of(status).body("hush-body"))));
+    // The notice is the fourth, and the first revoke fails.
+    receiver.on(
+        "a",
+        [503, 503, 200, 200, 500, 200].map(|status| Behaviour::Answer(Answer::of(status).body("hush-body"))),
+    );
     assert_eq!(launch(&client, "/tasks/a?wait=30s", PARENT).await["state"], "success");
     receiver.wait_for(4).await;
-    client.post("/tasks/a/revoke?wait=30s", "").await;
-    let all = so_many_spans(&collector, 6).await;
+    let record = client.get("/tasks/a").await.json();
+    for _ in 0..2 {
+        client.post("/tasks/a/revoke?wait=30s", "").await;
+    }
+    let all = so_many_spans(&collector, 7).await;
 
     assert!(all.iter().all(|span| span.trace == TRACE), "{all:#?}");
     let [run] = named(&all, "run w")[..] else { panic!("{all:#?}") };
     let mut attempts = named(&all, "POST w");
     attempts.sort_by_key(|span| span.get("task.attempt").to_owned());
-    let ([notice], [revoke]) = (&named(&all, "POST w notice")[..], &named(&all, "PUT w revoke")[..]) else {
+    let mut revokes = named(&all, "PUT w revoke");
+    revokes.sort_by_key(|span| span.span.start_time_unix_nano);
+    let ([notice], [failed, revoke]) = (&named(&all, "POST w notice")[..], &revokes[..]) else {
         panic!("{all:#?}")
     };
-    // Three attempts, the notice, the revoke: what the receiver was told is what the collector is.
-    let expected: Vec<_> = attempts.iter().chain([notice, revoke]).map(|span| span.id.clone()).collect();
+    // Three attempts, the notice, two revokes: what the receiver was told is what the collector is.
+    let beside = [notice, failed, revoke];
+    let expected: Vec<_> = attempts.iter().chain(beside).map(|span| span.id.clone()).collect();
     assert_eq!(told(&receiver), expected);
-    assert_eq!(
-        (run.parent.as_str(), notice.parent.as_str(), revoke.parent.as_str()),
-        (LAUNCH, LAUNCH, LAUNCH)
-    );
+    assert!(run.parent == LAUNCH && beside.iter().all(|span| span.parent == LAUNCH), "{all:#?}");
     assert!(attempts.iter().all(|span| span.parent == run.id && span.id != run.id));
 
     assert!(is_kind(run, SpanKind::Consumer) && attempts.iter().all(|span| is_kind(span, SpanKind::Client)));
@@ -116,11 +129,22 @@ async fn a_run_hangs_below_its_launch_its_attempts_below_the_run_and_the_receive
         (first, "url.scheme", "http"),
         (attempts[2], "http.response.status_code", "200"),
         (attempts[2], "http.request.resend_count", "2"),
+        (failed, "error.type", "500"),
         (revoke, "http.request.method", "PUT"),
     ] {
         assert_eq!(span.get(key), value, "{key} of {span:#?}");
     }
-    assert!(run.get("task.queue_seconds").parse::<f64>().unwrap() >= 0.0);
+    let times = |span: &Told| [span.span.start_time_unix_nano, span.span.end_time_unix_nano];
+    for (attempt, span) in record["attempts"].as_array().unwrap().iter().zip(&attempts) {
+        let recorded = ["started", "ended"].map(|key| nanoseconds(&attempt[key]) / 1_000);
+        assert_eq!(times(span).map(|time| time / 1_000), recorded, "{attempt}");
+    }
+    // Those beside the run have a time of their own, behind it.
+    for [started, ended] in beside.map(|span| times(span)) {
+        assert!(times(run)[1] < started && started < ended, "{all:#?}");
+    }
+    let queued = Duration::from_secs_f64(run.get("task.queue_seconds").parse().unwrap());
+    assert_eq!(queued.as_micros(), u128::from(times(first)[0] - times(run)[0]) / 1_000);
     assert_eq!(first.attributes.get("http.request.resend_count"), None);
     assert_eq!(first.span.status.as_ref().unwrap().code, 2);
     assert!(run.span.status.is_none() && attempts[2].span.status.is_none());
@@ -138,7 +162,7 @@ async fn a_run_hangs_below_its_launch_its_attempts_below_the_run_and_the_receive
         assert_eq!(resource["service.name"], "task-recorder");
         assert_eq!(resource["service.version"], env!("CARGO_PKG_VERSION"));
     }
-    within("the count", async { while figures(&client).await != (6, 0) {} }).await;
+    within("the count", async { while figures(&client).await != (7, 0) {} }).await;
 }
 
 #[tokio::test]
