@@ -1,5 +1,6 @@
 //! Cancel in every phase, exactly once, and what it leaves of the run.
 
+use std::fmt::Debug;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -202,7 +203,7 @@ impl Holding {
 }
 
 /// A caller who goes away while the answer to what he asked for is held.
-async fn hangs_up(holding: &Holding, asked: impl Future<Output = Result<Moved, StoreError>>) {
+async fn hangs_up<T: Debug>(holding: &Holding, asked: impl Future<Output = T>) {
     tokio::select! {
         moved = asked => panic!("the answer is held: {moved:?}"),
         () = holding.arrived.notified() => {}
@@ -281,6 +282,27 @@ async fn a_cancel_that_is_recorded_goes_on_without_its_caller() {
     assert_eq!(stage.found("runs").await.phase(), Some(Phase::Canceling));
     holding.let_go();
     assert_eq!(failed_as(&*stage.settled("runs").await), CANCELED, "the attempt is told to end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_canceled_before_it_is_in_the_queue_is_not_put_there() {
+    let holding = Holding::behind(|change| matches!(change, Change::Claim(_)));
+    let stage = Stage::over(meddled(&holding), one_at_once());
+    let told = failure(ErrorKind::Canceled);
+    stage.work.on("runs", [Play::UntilTold(told)]);
+    for name in ["runs", "queued"] {
+        hangs_up(&holding, stage.start(name)).await;
+        if name == "queued" {
+            assert_eq!(failed_as(&*cancel(&stage, name).await.unwrap()), CANCELED_BEFORE);
+            assert_eq!(stage.counts().queued, 1, "its place is kept for it");
+        }
+        holding.go.notify_one();
+    }
+    stage.once_counted(|counts| counts.queued == 0).await;
+    stage.work.wait_for(1).await;
+    assert_eq!((stage.work.count("runs"), stage.work.count("queued")), (1, 0));
+    cancel(&stage, "runs").await.unwrap();
+    assert_eq!(failed_as(&*stage.settled("runs").await), CANCELED);
 }
 
 /// Cancels from 64 sides at once, and returns how many of them did it.
