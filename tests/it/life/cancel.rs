@@ -293,7 +293,7 @@ async fn one_that_is_canceled_before_it_is_in_the_queue_is_not_put_there() {
     for name in ["runs", "queued"] {
         hangs_up(&holding, stage.start(name)).await;
         if name == "queued" {
-            assert_eq!(failed_as(&*cancel(&stage, name).await.unwrap()), CANCELED_BEFORE);
+            assert_eq!(failed_as(&cancel(&stage, name).await.unwrap()), CANCELED_BEFORE);
             assert_eq!(stage.counts().queued, 1, "its place is kept for it");
         }
         holding.go.notify_one();
