@@ -17,6 +17,7 @@ use crate::task::Task;
 
 /// The most tasks in one batch: its commit shares the disk with the journal's.
 const BATCH_MAX: usize = 2_000;
+/// How long it pauses after an error, at first and at most.
 const PAUSES: Pauses = Pauses::new(Duration::from_millis(100), Duration::from_secs(10));
 
 #[derive(Debug)]

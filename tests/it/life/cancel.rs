@@ -288,16 +288,14 @@ async fn a_cancel_that_is_recorded_goes_on_without_its_caller() {
 async fn one_that_is_canceled_before_it_is_in_the_queue_is_not_put_there() {
     let holding = Holding::behind(|change| matches!(change, Change::Claim(_)));
     let stage = Stage::over(meddled(&holding), one_at_once());
-    let told = failure(ErrorKind::Canceled);
-    stage.work.on("runs", [Play::UntilTold(told)]);
-    for name in ["runs", "queued"] {
-        hangs_up(&holding, stage.start(name)).await;
-        if name == "queued" {
-            assert_eq!(failed_as(&cancel(&stage, name).await.unwrap()), CANCELED_BEFORE);
-            assert_eq!(stage.counts().queued, 1, "its place is kept for it");
-        }
-        holding.go.notify_one();
-    }
+    stage.work.on("runs", [Play::UntilTold(failure(ErrorKind::Canceled))]);
+    hangs_up(&holding, stage.start("runs")).await;
+    holding.go.notify_one();
+
+    hangs_up(&holding, stage.start("queued")).await;
+    assert_eq!(failed_as(&cancel(&stage, "queued").await.unwrap()), CANCELED_BEFORE);
+    assert_eq!(stage.counts().queued, 1, "its place is kept for it");
+    holding.let_go();
     stage.once_counted(|counts| counts.queued == 0).await;
     stage.work.wait_for(1).await;
     assert_eq!((stage.work.count("runs"), stage.work.count("queued")), (1, 0));
