@@ -132,7 +132,8 @@ impl Writer {
                 // has more to share its cost, and nobody waits where a processor is free.
                 thread::yield_now();
             }
-            let mut batch = Batch::default();
+            // Some may be taken already: a batch may end before all of them are in it.
+            let mut batch = Batch { now: now(), ..Batch::default() };
             let mut is_closing = false;
             let mut is_idle = true;
             while !is_closing && batch.answers.len() < self.batch_max && batch.bytes < BATCH_BYTES_MAX {

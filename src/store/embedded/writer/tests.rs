@@ -88,11 +88,14 @@ fn a_commit_has_so_many_changes_and_bytes_and_nothing_behind_the_close() {
         let mut answers: Vec<_> = (0..7).map(|n| ask(&queue, &format!("t-{n}"), bytes)).collect();
         queue.push(Request::Close).unwrap();
         let mut behind = ask(&queue, "behind", bytes);
-        let tally = writer.tally();
+        let (tally, begun) = (writer.tally(), now());
         writer.run(&queue, &wake);
 
         let places = answers.iter_mut().map(|answered| match answered.try_recv().unwrap() {
-            Ok(Moved::Done(task)) => task.entered,
+            Ok(Moved::Done(task)) => {
+                assert!((begun..=now()).contains(&task.since), "{}, of the commit that it waited for", task.since);
+                task.entered
+            }
             other => panic!("{other:?}"),
         });
         assert_eq!(places.collect::<Vec<_>>(), (1..=7).collect::<Vec<_>>());
