@@ -27,6 +27,12 @@ impl Answers {
         self.0.len()
     }
 
+    /// Those so far; afterwards there is room for as many.
+    pub(super) fn take(&mut self) -> Self {
+        let room = Vec::with_capacity(self.0.len());
+        Self(std::mem::replace(&mut self.0, room))
+    }
+
     /// Tells them that nothing of it was written.
     pub(super) fn fail(self, error: &StoreError) {
         for (answer, _) in self.0 {

@@ -90,6 +90,16 @@ struct Batch {
     answers: Answers,
 }
 
+impl Batch {
+    /// Keeps the room that it has taken.
+    fn clear(&mut self) {
+        self.moves.clear();
+        self.bytes = 0;
+        self.are_whole.clear();
+        self.pending.clear();
+    }
+}
+
 impl Writer {
     pub(super) fn new(
         journal: Journal,
@@ -124,7 +134,7 @@ impl Writer {
     pub(super) fn run(mut self, queue: &Queue<Request>, wake_archiver: &SyncSender<()>) {
         let _closed_at_the_end = Closing(queue);
         self.wake(wake_archiver);
-        let mut taken = VecDeque::new();
+        let (mut taken, mut batch) = (VecDeque::new(), Batch::default());
         let mut answered = 0;
         loop {
             if answered >= SIBLINGS {
@@ -133,7 +143,7 @@ impl Writer {
                 thread::yield_now();
             }
             // Some may be taken already: a batch may end before all of them are in it.
-            let mut batch = Batch { now: now(), ..Batch::default() };
+            batch.now = now();
             let mut is_closing = false;
             let mut is_idle = true;
             while !is_closing && batch.answers.len() < self.batch_max && batch.bytes < BATCH_BYTES_MAX {
@@ -153,7 +163,7 @@ impl Writer {
                 continue;
             }
             answered = batch.answers.len();
-            self.commit(batch);
+            self.commit(&mut batch);
             self.wake(wake_archiver);
             if is_closing {
                 return;
@@ -225,18 +235,21 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, batch: Batch) {
-        let Batch { moves, are_whole, pending, answers, .. } = batch;
-        if let Err(error) = self.write(&moves, &are_whole, |id| pending.contains_key(id)) {
-            answers.fail(&error);
-            return;
+    /// Writes and shows the batch, and answers all of it. Empty afterwards, for the next one.
+    fn commit(&mut self, batch: &mut Batch) {
+        let answers = batch.answers.take();
+        match self.write(&batch.moves, &batch.are_whole, |id| batch.pending.contains_key(id)) {
+            Ok(()) => {
+                self.table.publish(&batch.moves, self.seq);
+                answers.tell(self.runtime.as_ref());
+                if let Err(error) = self.journal.checkpoint() {
+                    // What was committed stands; the error is kept in the health.
+                    let _ = self.note(Err(error));
+                }
+            }
+            Err(error) => answers.fail(&error),
         }
-        self.table.publish(&moves, self.seq);
-        answers.tell(self.runtime.as_ref());
-        if let Err(error) = self.journal.checkpoint() {
-            // What was committed stands; the error is kept in the health.
-            let _ = self.note(Err(error));
-        }
+        batch.clear();
     }
 
     fn put_note(&mut self, key: &str, value: Option<&[u8]>) -> Result<(), StoreError> {

@@ -53,7 +53,7 @@ impl Opened {
             assert!(matches!(decided, Moved::Done(_)), "{decided:?}");
         }
         let are_whole = batch.are_whole.clone();
-        self.writer.commit(batch);
+        self.writer.commit(&mut batch);
         are_whole
     }
 
@@ -93,7 +93,11 @@ fn a_commit_has_so_many_changes_and_bytes_and_nothing_behind_the_close() {
 
         let places = answers.iter_mut().map(|answered| match answered.try_recv().unwrap() {
             Ok(Moved::Done(task)) => {
-                assert!((begun..=now()).contains(&task.since), "{}, of the commit that it waited for", task.since);
+                assert!(
+                    (begun..=now()).contains(&task.since),
+                    "{}, of the commit that it waited for",
+                    task.since
+                );
                 task.entered
             }
             other => panic!("{other:?}"),
@@ -174,7 +178,7 @@ fn a_store_that_is_dead_writes_nothing_and_stays_dead() {
     let (answer, mut answered) = oneshot::channel();
     let decided = opened.writer.decide(&mut batch, &id("a"), claim(3));
     batch.answers.push(answer, decided);
-    opened.writer.commit(batch);
+    opened.writer.commit(&mut batch);
     assert!(is_dead(answered.try_recv().unwrap().map(drop)));
     assert_eq!((opened.number("SELECT count(*) FROM journal"), opened.table.all().len()), (0, 0));
     assert_eq!(opened.number("SELECT count(*) FROM notes"), 0);
