@@ -56,7 +56,7 @@ use crate::sync::{Mutex, mpsc, spawn_blocking};
 use crate::task::{Change, State, Task, TaskId};
 
 /// The format of both files, in SQLite's `user_version`.
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
 
 /// The limits of an [`EmbeddedStore`].
 #[derive(Debug, Clone)]

@@ -180,7 +180,7 @@ async fn any_sqlite_tool_reads_the_files() {
             let check: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
             assert_eq!(check, "ok", "{file}");
             assert_eq!(number(&database, "PRAGMA application_id"), 0x7461_736b, "{file}");
-            assert_eq!(number(&database, "PRAGMA user_version"), 2, "{file}");
+            assert_eq!(number(&database, "PRAGMA user_version"), 3, "{file}");
             assert_eq!(columns(&database, table), columns_of(task), "{file}");
         }
     }
@@ -306,10 +306,10 @@ async fn another_format_is_left_alone() {
         set_format(99);
         let error = refused_to_open(folder.path());
         assert!(
-            matches!(&error, OpenError::Format { path: found, found: 99, known: 2 } if *found == path),
+            matches!(&error, OpenError::Format { path: found, found: 99, known: 3 } if *found == path),
             "{error}"
         );
-        set_format(2);
+        set_format(3);
         assert!(open(folder.path()).get(&id("a")).await.unwrap().is_some());
     }
 }

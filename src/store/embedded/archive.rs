@@ -275,6 +275,18 @@ mod tests {
     }
 
     #[test]
+    fn a_row_without_its_input_is_no_record() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut archive, reader) = archive(folder.path());
+        let task = success("a", 2, 5);
+        archive.add(&[Arc::clone(&task)], 2, 2).unwrap();
+        let meddle = "UPDATE tasks SET detail = json_remove(detail, '$.input')";
+        assert_eq!(archive.connection.execute(meddle, []).unwrap(), 1);
+        let error = reader.get(&task.id).unwrap_err().to_string();
+        assert!(error.contains("its input is missing"), "{error}");
+    }
+
+    #[test]
     fn a_task_takes_the_place_of_its_older_record_and_is_counted_once() {
         let folder = tempfile::tempdir().unwrap();
         let (mut archive, reader) = archive(folder.path());

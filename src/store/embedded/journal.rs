@@ -1,7 +1,8 @@
 //! `journal.db`: every change, in order, until the archive holds what it led to; and a few notes.
 //!
 //! A row is a commit: its changes as one JSON array, and the bytes of their inputs and outputs one behind the other. So
-//! the cost of a row is shared by all the changes of a commit. The view `changes` shows them one by one.
+//! the cost of a row is shared by all the changes of a commit. The view `changes` shows them one by one, and names what
+//! each has in which place: names in every change would take half as much room again.
 
 use bytes::Bytes;
 use rusqlite::{Connection, Row};
@@ -16,11 +17,10 @@ use crate::task::Task;
 const SCHEMA: &str = "
     CREATE TABLE journal (batch INTEGER PRIMARY KEY, seq INTEGER NOT NULL, changes TEXT NOT NULL, payload BLOB);
     CREATE VIEW changes AS
-        SELECT batch, key AS number, value->>'$.columns.entered' AS entered, value->>'$.columns.id' AS id,
-            value->>'$.columns.handler' AS handler, value->>'$.columns.run' AS run,
-            value->>'$.columns.revision' AS revision, value->>'$.columns.revoked' AS revoked,
-            value->>'$.columns.state' AS state, value->>'$.columns.since' AS since, value->'$.detail' AS detail,
-            value->>'$.input' AS input_bytes, value->>'$.output' AS output_bytes
+        SELECT batch, key AS number, value->>'$[0][0]' AS entered, value->>'$[0][1]' AS id,
+            value->>'$[0][2]' AS handler, value->>'$[0][3]' AS run, value->>'$[0][4]' AS revision,
+            value->>'$[0][5]' AS revoked, value->>'$[0][6]' AS state, value->>'$[0][7]' AS since,
+            value->'$[1]' AS detail, value->>'$[2]' AS input_bytes, value->>'$[3]' AS output_bytes
         FROM journal, json_each(journal.changes);
     CREATE TABLE notes (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;";
 
@@ -37,7 +37,8 @@ pub(super) struct Journal {
 #[derive(Debug)]
 pub(super) struct Entry<T> {
     pub(super) task: T,
-    /// Whether the entry stands for itself; otherwise an earlier one of the id holds the input.
+    /// Whether the entry stands for itself; otherwise an earlier one of the id holds the input, and the task that was read
+    /// has none.
     pub(super) is_whole: bool,
 }
 
@@ -51,25 +52,18 @@ pub(super) struct Batch {
     pub(super) entries: Vec<Entry<Task>>,
 }
 
-/// An entry as JSON.
+/// An entry as JSON: an array of these.
 #[derive(Serialize, Deserialize)]
-struct Record<'a> {
+struct Record<'a>(
+    #[serde(borrow)] Columns<'a>,
+    /// With the input if the entry stands for itself.
     #[serde(borrow)]
-    columns: Columns<'a>,
+    Detail<'a>,
     /// How many bytes of the payload are its input; none where an earlier entry has it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    input: Option<usize>,
+    Option<usize>,
     /// How many bytes behind that are its output.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    output: usize,
-    #[serde(borrow)]
-    detail: Detail<'a>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
-fn is_zero(number: &usize) -> bool {
-    *number == 0
-}
+    usize,
+);
 
 impl Journal {
     pub(super) fn schema() -> String {
@@ -122,15 +116,12 @@ impl Journal {
         for Entry { task, is_whole } in entries {
             self.changes.push(if self.changes.is_empty() { b'[' } else { b',' });
             let output = task.output().map_or(&[][..], |output| &output.bytes);
-            let record = Record {
-                columns: Columns::of(task),
-                input: is_whole.then(|| task.input.bytes.len()),
-                output: output.len(),
-                detail: Detail::of(task),
-            };
+            let input = is_whole.then_some(&task.input);
+            let input_bytes = input.map(|input| input.bytes.len());
+            let record = Record(Columns::of(task), Detail::of(task, input), input_bytes, output.len());
             serde_json::to_writer(&mut self.changes, &record).map_err(unwritable)?;
-            if is_whole {
-                self.payload.extend_from_slice(&task.input.bytes);
+            if let Some(input) = input {
+                self.payload.extend_from_slice(&input.bytes);
             }
             self.payload.extend_from_slice(output);
         }
@@ -220,7 +211,10 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Batch> {
         Ok::<_, rusqlite::Error>(Bytes::copy_from_slice(taken))
     };
     let mut entries = Vec::with_capacity(records.len());
-    for Record { columns, input, output, detail } in records {
+    for Record(columns, detail, input, output) in records {
+        if detail.has_input() != input.is_some() {
+            return Err(unreadable("it has an input without its bytes, or bytes without their input"));
+        }
         let mut task = row::task(&columns, detail).map_err(unreadable)?;
         if let Some(len) = input {
             task.input.bytes = take(len)?;
@@ -278,7 +272,7 @@ mod tests {
         // Nothing is left of a commit that fails, not even the deletion.
         assert!(journal.commit(2, 5, entries(&[(&c, true)]), [1].into_iter()).is_err());
 
-        let without_input = Task { input: b.input.without_bytes(), ..(*b).clone() };
+        let without_input = Task { input: Input::empty(), ..(*b).clone() };
         let expected = [
             (1, 2, vec![((*a).clone(), true), ((*b).clone(), true), ((*c).clone(), true)]),
             (2, 4, vec![(without_input, false), ((*a).clone(), true)]),
@@ -299,6 +293,26 @@ mod tests {
         assert!(error.to_string().contains("its payload is too short"), "{error}");
         journal.commit(3, 4, empty(), [2].into_iter()).unwrap();
         assert!(journal.is_empty().unwrap());
+    }
+
+    #[test]
+    fn an_input_is_read_with_its_bytes_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = journal(&folder.path().join("journal.db"));
+        let task = working("a", 1, 3);
+        journal.commit(1, 2, entries(&[(&task, true), (&task, false)]), empty()).unwrap();
+        let text = |sql: &str| -> String { journal.connection.query_row(sql, [], |row| row.get(0)).unwrap() };
+        let inputs = "SELECT group_concat(ifnull(detail->>'$.input.size', '-') || ifnull(input_bytes, '-')) FROM changes";
+        assert_eq!(text(inputs), "33,--", "it has one where it stands for itself");
+
+        let written = text("SELECT changes FROM journal");
+        for (from, to) in [(",3,0]", ",null,0]"), (",null,0]", ",0,0]")] {
+            let meddled = written.replacen(from, to, 1);
+            assert_ne!(meddled, written);
+            journal.connection.execute("UPDATE journal SET changes = ?", [&meddled]).unwrap();
+            let error = journal.batch(1).unwrap_err().to_string();
+            assert!(error.contains("an input without its bytes, or bytes without their input"), "{error}");
+        }
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub(super) fn replay(
         for Entry { mut task, is_whole } in entries {
             match found.get_mut(&task.id) {
                 Some(known) if !is_whole => {
-                    task.input.bytes = known.task.input.bytes.clone();
+                    task.input = known.task.input.clone();
                     (known.task, known.last) = (task, number);
                 }
                 None if !is_whole => headless.push(task.id),

@@ -1,5 +1,5 @@
 //! A task as it is stored: what people look for in columns, the rest as JSON, input and output as bytes beside it.
-//! A row of the archive has real columns; a change in the journal has the same as JSON.
+//! A row of the archive has real columns; a change in the journal has the same as a JSON array.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Row, Statement};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::task::{Attempt, Digest, Failure, Input, Output, Phase, State, Task, Trace, Undo};
 
@@ -18,23 +18,25 @@ pub(super) const DECLARED: &str = "id TEXT NOT NULL, handler TEXT NOT NULL, run 
 /// What a statement reads or writes without the blobs, in the order of [`read`] and [`bind`].
 pub(super) const COLUMNS: &str = "entered, id, handler, run, revision, revoked, state, since, detail";
 
-/// What people look for. `since` is in microseconds since 1970.
-#[derive(Serialize, Deserialize)]
+/// What people look for. `since` is in microseconds since 1970. As JSON an array, in this order.
+#[derive(Deserialize)]
 pub(super) struct Columns<'a> {
+    entered: u64,
     id: &'a str,
     handler: &'a str,
     run: u32,
     revision: u64,
     revoked: u32,
     state: &'a str,
-    entered: u64,
     since: i64,
 }
 
 /// The rest, but for the bytes.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Detail<'a> {
-    input: Cow<'a, Input>,
+    /// None where another record has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    input: Option<Cow<'a, Input>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     output: Option<Cow<'a, Output>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -64,22 +66,30 @@ struct Working {
 impl<'a> Columns<'a> {
     pub(super) fn of(task: &'a Task) -> Self {
         Self {
+            entered: task.entered,
             id: task.id.as_str(),
             handler: task.handler.as_str(),
             run: task.run,
             revision: task.revision,
             revoked: task.revoked,
             state: task.state_name().as_str(),
-            entered: task.entered,
             since: task.since.as_microsecond(),
         }
     }
 }
 
+impl Serialize for Columns<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { entered, id, handler, run, revision, revoked, state, since } = self;
+        (entered, id, handler, run, revision, revoked, state, since).serialize(serializer)
+    }
+}
+
 impl<'a> Detail<'a> {
-    pub(super) fn of(task: &'a Task) -> Self {
+    /// Of a task, with this as its input.
+    pub(super) fn of(task: &'a Task, input: Option<&'a Input>) -> Self {
         Self {
-            input: Cow::Borrowed(&task.input),
+            input: input.map(Cow::Borrowed),
             output: task.output().map(Cow::Borrowed),
             failure: task.failure().map(Cow::Borrowed),
             attempts: Cow::Borrowed(&task.attempts),
@@ -94,9 +104,13 @@ impl<'a> Detail<'a> {
             trace: task.trace,
         }
     }
+
+    pub(super) fn has_input(&self) -> bool {
+        self.input.is_some()
+    }
 }
 
-/// The task; its input and output have no bytes.
+/// The task; its input and output have no bytes. Without an input in its detail it has an empty one.
 pub(super) fn task(columns: &Columns<'_>, detail: Detail<'_>) -> Result<Task, Unreadable> {
     let output = detail.output.map(Cow::into_owned);
     let state = match (columns.state, detail.failure, detail.working) {
@@ -115,7 +129,7 @@ pub(super) fn task(columns: &Columns<'_>, detail: Detail<'_>) -> Result<Task, Un
         entered: columns.entered,
         since: Timestamp::from_microsecond(columns.since)?,
         state,
-        input: detail.input.into_owned(),
+        input: detail.input.map_or_else(Input::empty, Cow::into_owned),
         attempts: detail.attempts.into_owned(),
         keys: detail.keys.into_owned(),
         notice_due: detail.notice_due,
@@ -138,7 +152,7 @@ pub(super) fn set_output(task: &mut Task, bytes: Bytes) {
 
 /// Binds [`COLUMNS`], then `input` and `output`.
 pub(super) fn bind(statement: &mut Statement<'_>, task: &Task) -> rusqlite::Result<()> {
-    let detail = serde_json::to_string(&Detail::of(task))
+    let detail = serde_json::to_string(&Detail::of(task, Some(&task.input)))
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     let columns = Columns::of(task);
     statement.raw_bind_parameter(1, columns.entered)?;
@@ -169,6 +183,9 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Task> {
         since: row.get(7)?,
     };
     let detail: Detail<'_> = serde_json::from_str(text(8)?).map_err(|error| foreign(8, error))?;
+    if !detail.has_input() {
+        return Err(foreign(8, "its input is missing"));
+    }
     task(&columns, detail).map_err(|error| foreign(8, error))
 }
 
