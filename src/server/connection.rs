@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 
 use super::ServerOptions;
 use super::framing::{Framing, Refusal};
-use super::seats::{Busy, Seat, Taken, Told};
+use super::seats::{Seat, Taken, Told};
 use super::stream::Stream;
 use crate::api::Interface;
 
@@ -38,8 +38,8 @@ pub(super) async fn serve(
     taken: Taken,
 ) {
     let framing = Framing::new(options.head_bytes_max);
-    let stream = Stream::new(stream, framing, Arc::clone(&taken.seat), options.write_timeout);
     let seat = Arc::clone(&taken.seat);
+    let stream = Stream::new(stream, framing, Arc::clone(&seat), options.write_timeout);
     let service = {
         let interface = interface.clone();
         service_fn(move |request| answer(interface.clone(), request, peer, Arc::clone(&seat)))
@@ -74,14 +74,19 @@ async fn answer(
     peer: IpAddr,
     seat: Arc<Seat>,
 ) -> Result<Response<Answer>, Infallible> {
-    let busy = seat.busy();
-    Ok(interface.answer(request, peer).await.map(|body| Answer { body, _busy: busy }))
+    Ok(interface.answer(request, peer).await.map(|body| Answer { body, seat }))
 }
 
-/// The body of an answer. Its end is when the connection waits for a request again.
+/// The body of an answer, which counts when hyper has taken all of it.
 struct Answer {
     body: Body,
-    _busy: Busy,
+    seat: Arc<Seat>,
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.seat.answered();
+    }
 }
 
 impl HttpBody for Answer {

@@ -27,6 +27,8 @@ pub(super) struct Framing {
     head: Vec<u8>,
     /// Whether its first line is there.
     has_line: bool,
+    /// How many heads have passed.
+    requests: u64,
 }
 
 /// What the next byte belongs to.
@@ -58,7 +60,12 @@ pub(super) struct Refused {
 
 impl Framing {
     pub(super) fn new(head_bytes_max: usize) -> Self {
-        Self { head_bytes_max, place: Place::Head, head: Vec::new(), has_line: false }
+        Self { head_bytes_max, place: Place::Head, head: Vec::new(), has_line: false, requests: 0 }
+    }
+
+    /// How many requests have begun so far, of those that are taken.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests
     }
 
     /// Takes in the next bytes. After a refusal there is nothing more to ask it.
@@ -118,6 +125,7 @@ impl Framing {
         };
         self.head = Vec::new();
         self.has_line = false;
+        self.requests += 1;
         self.place = place;
         Ok(bytes - known)
     }

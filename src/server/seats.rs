@@ -38,6 +38,8 @@ pub(super) struct Seat {
     began: Instant,
     /// Since when it waits for a request, in milliseconds since the server began, perhaps with [`KNOWN`]; or [`BUSY`].
     idle_since: AtomicU64,
+    /// How many answers hyper has taken in whole. It may still have bytes of them in its buffer.
+    answers: AtomicU64,
     told: Notify,
 }
 
@@ -58,10 +60,6 @@ pub(super) enum Told {
     /// Others need the place.
     Leave,
 }
-
-/// While it is there, its connection answers a request.
-#[derive(Debug)]
-pub(super) struct Busy(Arc<Seat>);
 
 impl Seats {
     pub(super) fn new(number: usize) -> Arc<Self> {
@@ -90,6 +88,7 @@ impl Seats {
         let seat = Arc::new(Seat {
             began: self.began,
             idle_since: AtomicU64::new(since(self.began)),
+            answers: AtomicU64::new(0),
             told: Notify::new(),
         });
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -155,20 +154,23 @@ impl Drop for Taken {
 }
 
 impl Seat {
-    pub(super) fn busy(self: &Arc<Self>) -> Busy {
+    /// From now on it answers a request.
+    pub(super) fn busy(&self) {
         self.idle_since.store(BUSY, Ordering::Relaxed);
-        Busy(Arc::clone(self))
     }
 
-    /// Whether it answers a request.
-    pub(super) fn is_busy(&self) -> bool {
-        self.idle_since.load(Ordering::Relaxed) == BUSY
+    /// From now on it waits for the next one.
+    pub(super) fn idle(&self) {
+        self.idle_since.store(KNOWN | since(self.began), Ordering::Relaxed);
     }
-}
 
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.idle_since.store(KNOWN | since(self.0.began), Ordering::Relaxed);
+    /// hyper has taken a whole answer.
+    pub(super) fn answered(&self) {
+        self.answers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
     }
 }
 
@@ -200,7 +202,7 @@ mod tests {
         let mut told = pin!(taken.told());
         assert!(poll!(told.as_mut()).is_pending());
         advance(LAST_LOOK / 2).await;
-        let _busy = taken.seat.busy();
+        taken.seat.busy();
         assert!(timeout(Duration::from_hours(1), told).await.is_err());
     }
 
@@ -208,11 +210,11 @@ mod tests {
     async fn who_waits_for_a_place_looks_again_for_one_who_can_go() {
         let seats = Seats::new(1);
         let taken = seats.take().await;
-        let busy = taken.seat.busy();
+        taken.seat.busy();
         let mut next = pin!(seats.take());
         let begun = Instant::now();
         assert!(poll!(next.as_mut()).is_pending());
-        drop(busy);
+        taken.seat.idle();
         tokio::select! {
             told = taken.told() => assert_eq!(told, Told::Leave),
             _ = &mut next => unreachable!("its place is taken"),

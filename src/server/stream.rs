@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -14,13 +14,22 @@ use super::framing::{Framing, Refusal, Refused};
 use super::seats::Seat;
 
 /// A connection as hyper sees it.
+///
+/// Invariant: a request that is refused takes nothing from those before it. hyper is told of it, as a failed read, when
+/// it has answered them all and every byte of the answers has left its buffer (tests/it/hostile).
 #[derive(Debug)]
 pub(super) struct Stream {
     inner: TcpStream,
     framing: Framing,
     /// Why the request that comes next is not taken. Then nothing more is read.
     refused: Option<Refusal>,
+    /// Whether hyper knows.
+    is_told: bool,
+    /// Who waits to be told.
+    waiting: Option<Waker>,
     seat: Arc<Seat>,
+    /// How many answers have gone out to their last byte.
+    sent: u64,
     write_timeout: Duration,
     /// Runs while the client takes nothing.
     patience: Option<Pin<Box<Sleep>>>,
@@ -28,12 +37,37 @@ pub(super) struct Stream {
 
 impl Stream {
     pub(super) fn new(inner: TcpStream, framing: Framing, seat: Arc<Seat>, write_timeout: Duration) -> Self {
-        Self { inner, framing, refused: None, seat, write_timeout, patience: None }
+        Self {
+            inner,
+            framing,
+            refused: None,
+            is_told: false,
+            waiting: None,
+            seat,
+            sent: 0,
+            write_timeout,
+            patience: None,
+        }
     }
 
-    /// The connection itself, and why its last request was not taken, where that is so.
+    /// The connection itself, and why its last request was not taken, where that has ended it.
     pub(super) fn into_parts(self) -> (TcpStream, Option<Refusal>) {
-        (self.inner, self.refused)
+        (self.inner, self.refused.filter(|_| self.is_told))
+    }
+
+    /// Whether every request so far has its answer.
+    fn is_idle(&self) -> bool {
+        self.sent == self.framing.requests()
+    }
+
+    /// Tells hyper that a request is refused, once those before it are answered.
+    fn refuse(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        if !self.is_idle() {
+            self.waiting = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        self.is_told = true;
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "a request is refused")))
     }
 
     /// Gives up a client that has taken nothing for too long.
@@ -63,8 +97,7 @@ impl AsyncRead for Stream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.refused.is_some() {
-            // An answer that is under way ends before; its end is what has this asked again.
-            return if self.seat.is_busy() { Poll::Pending } else { Poll::Ready(Err(refused())) };
+            return self.refuse(cx);
         }
         let known = buffer.filled().len();
         match Pin::new(&mut self.inner).poll_read(cx, buffer) {
@@ -72,19 +105,19 @@ impl AsyncRead for Stream {
             other => return other,
         }
         let piece = buffer.filled().get(known..).unwrap_or_default();
-        if let Err(Refused { before, why }) = self.framing.follow(piece) {
+        let followed = self.framing.follow(piece);
+        if !self.is_idle() {
+            self.seat.busy();
+        }
+        if let Err(Refused { before, why }) = followed {
             self.refused = Some(why);
             buffer.set_filled(known + before);
             if before == 0 {
-                return if self.seat.is_busy() { Poll::Pending } else { Poll::Ready(Err(refused())) };
+                return self.refuse(cx);
             }
         }
         Poll::Ready(Ok(()))
     }
-}
-
-fn refused() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "a request is refused")
 }
 
 impl AsyncWrite for Stream {
@@ -106,13 +139,22 @@ impl AsyncWrite for Stream {
         self.inner.is_write_vectored()
     }
 
+    /// hyper asks when its buffer is empty.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let answered = self.seat.answers();
+        if self.sent != answered {
+            self.sent = answered;
+            if self.is_idle() {
+                self.seat.idle();
+                self.waiting.take().into_iter().for_each(Waker::wake);
+            }
+        }
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // A request that is refused has yet to be answered.
-        if self.refused.is_some() {
+        if self.is_told {
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut self.inner).poll_shutdown(cx)

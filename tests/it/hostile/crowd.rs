@@ -5,11 +5,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::{Besieged, SLACK, connected, open_files, rest, said};
+use super::{Besieged, SLACK, connected, narrow, open_files, rest, said};
 use crate::support::client::Client;
 use crate::support::receiver::{Answer, Behaviour, Gate};
 use crate::support::within;
@@ -85,7 +85,7 @@ async fn idle_connections_make_room_for_new_ones_and_busy_ones_do_not() {
     within("the event", async {
         while !seen.contains("\"after\"") {
             let mut piece = [0; 4 << 10];
-            let size = tokio::io::AsyncReadExt::read(&mut reader, &mut piece).await.unwrap();
+            let size = reader.read(&mut piece).await.unwrap();
             assert!(size > 0, "the stream ended: {seen}");
             seen += &String::from_utf8_lossy(&piece[..size]);
         }
@@ -93,6 +93,35 @@ async fn idle_connections_make_room_for_new_ones_and_busy_ones_do_not() {
     .await;
     drop((idle, reader));
     besieged.over("more idle connections than places").await;
+}
+
+/// Its answer has left the interface, but not the buffers.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_yet_to_read_an_answer_keeps_its_place() {
+    let limits = "header_timeout = \"1h\"\nconnections_max = 100\nsend_buffer = \"16KiB\"";
+    let besieged = Besieged::start(limits).await;
+    let whole = besieged.client.get("/openapi.json").await;
+    let mut slow = narrow(&besieged.address()).await;
+    slow.write_all(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut read = vec![0; 1];
+    slow.read_exact(&mut read).await.unwrap();
+
+    // Others have had their answer since, and take each other's places.
+    let mut idle = Vec::new();
+    for _ in 0..200 {
+        let mut stream = connected(&besieged.address()).await;
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        within("an answer", stream.read_exact(&mut [0; 1])).await.unwrap();
+        idle.push(stream);
+    }
+    within("the rest of the answer", async {
+        while !read.ends_with(whole.text().as_bytes()) {
+            assert!(slow.read_buf(&mut read).await.unwrap() > 0, "it is cut after {} bytes", read.len());
+        }
+    })
+    .await;
+    drop(idle);
+    besieged.over("a slow reader among idle connections").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,9 +1,10 @@
 //! Requests that others may read differently, and what is no request at all.
 
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
 
-use super::{Besieged, connected, problem, rest, said};
+use super::{Besieged, connected, narrow, problem, rest, said};
+use crate::support::within;
 
 /// How many clients send the same at once.
 const CLIENTS: usize = 20;
@@ -82,31 +83,78 @@ async fn what_others_may_read_differently_is_refused_and_ends_the_connection() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_request_behind_good_ones_takes_nothing_from_their_answers() {
+    // With and without a body, whose end is what is read last.
+    const LAST: [&str; 3] = [
+        "Host: localhost\r\n\r\n",
+        "Host: localhost\r\nContent-Length: 3\r\n\r\nabc",
+        "Host: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n2 \r\nde\r\n0\r\nTrailer: t\r\n\r\n",
+    ];
     let besieged = Besieged::start("").await;
     let mut clients = JoinSet::new();
     for (number, (what, bytes, why)) in REFUSED.into_iter().chain(NO_HTTP).enumerate() {
-        let address = besieged.address();
-        clients.spawn(async move {
-            let mut all = format!(
-                "POST /tasks/before-{number}?wait=30 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc\
-                 POST /tasks/chunked-{number}?wait=30 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n\
-                 3;x=y\r\nabc\r\n2 \r\nde\r\n0\r\nTrailer: t\r\n\r\n"
-            )
-            .into_bytes();
-            all.extend_from_slice(bytes);
-            let answer = said(&address, &all).await;
-            let at: Vec<_> =
-                [" 200 OK\r\n", " 400 Bad Request\r\n"].iter().flat_map(|status| answer.match_indices(status)).map(|(at, _)| at - "HTTP/1.1".len()).collect();
-            assert_eq!(at.len(), 3, "{what}: {answer}");
-            for answer in [&answer[..at[1]], &answer[at[1]..at[2]]] {
-                assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"success\""), "{what}: {answer}");
-            }
-            assert!(problem(&answer[at[2]..], 400, "malformed-request").contains(why), "{what}");
-        });
+        for (kind, last) in LAST.into_iter().enumerate() {
+            let address = besieged.address();
+            clients.spawn(async move {
+                let mut all = format!(
+                    "POST /tasks/before-{number}-{kind}?wait=30 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc\
+                     POST /tasks/last-{number}-{kind}?wait=30 HTTP/1.1\r\n{last}"
+                )
+                .into_bytes();
+                all.extend_from_slice(bytes);
+                let answer = said(&address, &all).await;
+                let at: Vec<_> = [" 200 OK\r\n", " 400 Bad Request\r\n"]
+                    .iter()
+                    .flat_map(|status| answer.match_indices(status))
+                    .map(|(at, _)| at - "HTTP/1.1".len())
+                    .collect();
+                assert_eq!(at.len(), 3, "{what}: {answer}");
+                for answer in [&answer[..at[1]], &answer[at[1]..at[2]]] {
+                    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"success\""), "{what}: {answer}");
+                }
+                assert!(problem(&answer[at[2]..], 400, "malformed-request").contains(why), "{what}");
+            });
+        }
     }
     clients.join_all().await;
     besieged.client.get("/tasks/smuggled").await.problem(404, "not-found");
     besieged.over("refused requests behind good ones").await;
+}
+
+/// What is left of an answer when the client takes its time goes out before the refusal.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_request_waits_for_the_answer_that_a_slow_client_reads() {
+    let besieged = Besieged::start("send_buffer = \"16KiB\"").await;
+    let whole = besieged.client.get("/openapi.json").await.text().to_owned();
+    assert!(whole.len() > 64 << 10, "{} bytes fit into the buffers", whole.len());
+    let mut clients = JoinSet::new();
+    for _ in 0..CLIENTS {
+        let (address, whole) = (besieged.address(), whole.clone());
+        clients.spawn(async move {
+            let mut stream = narrow(&address).await;
+            let good = "GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n";
+            stream.write_all(format!("{good}{good}GET / HTTP/1.1\r\n\r\n").as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            within("the end", async {
+                let mut piece = [0; 4 << 10];
+                loop {
+                    let size = stream.read(&mut piece).await.unwrap();
+                    if size == 0 {
+                        break;
+                    }
+                    answer.extend_from_slice(&piece[..size]);
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await;
+            let answer = String::from_utf8(answer).unwrap();
+            let (before, refusal) = answer.split_at(answer.rfind("HTTP/1.1 400 ").expect("a refusal"));
+            assert_eq!(before.matches(&whole).count(), 2, "an answer is cut");
+            assert!(before.ends_with(&whole), "there is something behind the answer");
+            assert!(problem(refusal, 400, "malformed-request").contains("one Host"));
+        });
+    }
+    clients.join_all().await;
+    besieged.over("refused requests behind large answers").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
