@@ -29,7 +29,7 @@ pub use retention::Retention;
 pub use start::{Match, Request, Start, StartKind};
 pub use trace::{InvalidTrace, Trace, TraceId};
 
-/// How many attempts a task remembers; older ones are dropped.
+/// How many attempts a task remembers; older ones are dropped, but for the last one in doubt of the run under way.
 pub const ATTEMPTS_KEPT: usize = 20;
 
 /// How much an attempt remembers of what its handler gave back with a failure, in bytes.
@@ -56,7 +56,8 @@ pub struct Task {
     pub state: State,
     /// What the present run was launched with.
     pub input: Input,
-    /// The last attempts of all runs, oldest first, at most [`ATTEMPTS_KEPT`].
+    /// The last attempts of all runs, oldest first, at most [`ATTEMPTS_KEPT`]; among them the last one in doubt of the
+    /// last run, however many have followed it.
     pub attempts: Vec<Attempt>,
     /// The keys of the requests that launched its last runs, oldest first, at most [`ATTEMPTS_KEPT`].
     pub keys: Vec<Digest>,
@@ -89,7 +90,7 @@ pub enum State {
     },
     /// The last run failed; it may be launched again.
     Failed {
-        /// Why.
+        /// Why. In doubt if any attempt of the run was.
         failure: Failure,
         /// What the handler gave back all the same.
         output: Option<Output>,
@@ -106,7 +107,7 @@ pub enum Phase {
     Queued,
     /// An attempt is under way, or has been until the process ended.
     Running,
-    /// It waits for its next attempt; none is under way, and none has had an effect that is in doubt.
+    /// It waits for its next attempt; none is under way. One before may have had an effect.
     BackingOff {
         /// When the next attempt begins.
         #[serde(with = "microsecond::required")]

@@ -54,21 +54,15 @@ impl Inner {
         let now = self.store.get(&claim.task().id).await;
         let task = now.ok().flatten().unwrap_or_else(|| Arc::clone(claim.task()));
         let now = Timestamp::now();
-        // Earlier attempts of the run may have had an effect, where the policy tries such failures again.
-        let of_run = task.attempts.iter().filter(|attempt| attempt.run == task.run);
-        let is_in_doubt =
-            of_run.filter_map(|attempt| attempt.failure.as_ref()).any(|failure| failure.in_doubt);
         let message =
             format!("the handler {} was taken out of the config while the run waited", task.handler);
-        let failure =
-            Failure { in_doubt: is_in_doubt, ..Failure::without_effect(ErrorKind::Interrupted, message) };
         let attempt = Attempt {
             run: task.run,
             attempt: task.attempt().unwrap_or(1),
             started: now,
             ended: now,
             code: None,
-            failure: Some(failure),
+            failure: Some(Failure::without_effect(ErrorKind::Interrupted, message)),
             answer: None,
         };
         self.settle(claim, attempt, None).await;

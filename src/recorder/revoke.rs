@@ -42,8 +42,10 @@ impl Recorder {
 async fn undone(inner: Arc<Inner>, lane: Arc<Lane>, undo: Work, task: Arc<Task>) {
     let mut attempt = 1;
     let mut undo = undo;
+    let mut is_in_doubt = false;
     let result = loop {
         let outcome = once(&inner, &undo, &task, attempt).await;
+        is_in_doubt |= outcome.result.as_ref().is_err_and(|failure| failure.in_doubt);
         // As it is now: the next attempt is what a reload has made of it, and there is none where that took it away.
         let Some(spec) = lane.spec() else { break outcome.result };
         let retry = &spec.policy.retry;
@@ -62,6 +64,8 @@ async fn undone(inner: Arc<Inner>, lane: Arc<Lane>, undo: Work, task: Arc<Task>)
             None => break outcome.result,
         }
     };
+    // However surely the last attempt had no effect, an earlier one may have had one.
+    let result = result.map_err(|failure| Failure { in_doubt: is_in_doubt, ..failure });
     let change = Change::EndRevoke { revision: task.revision, result };
     inner.persist(&task, Write::Change(change)).await;
     inner.waiters.notify(&task.id);

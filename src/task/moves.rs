@@ -45,7 +45,7 @@ pub enum Change {
     Settle {
         /// The fence: only the present run may settle.
         run: u32,
-        /// Its last attempt; a failure in it is the run's.
+        /// Its last attempt; a failure in it is the run's, in doubt also if an earlier one was.
         attempt: Attempt,
         /// What the handler gave back.
         output: Option<Output>,
@@ -271,7 +271,7 @@ impl Task {
     fn settled(&self, attempt: Attempt, output: Option<Output>, stamp: Stamp) -> Self {
         let state = match attempt.failure.clone() {
             None => State::Success { output, undo: None },
-            Some(failure) => State::Failed { failure, output },
+            Some(failure) => State::Failed { failure: self.failing(failure), output },
         };
         Self { attempts: self.attempts_with(attempt), ..self.entering(state, stamp) }
     }
@@ -282,14 +282,29 @@ impl Task {
                 Ok(self.within(State::Working { phase: Phase::Canceling, attempt }))
             }
             State::Working { phase: Phase::Canceling, .. } => Err(Refusal::Canceling),
-            State::Working { phase: Phase::Queued | Phase::BackingOff { .. }, .. } => {
-                let message = "a caller canceled the run before it began an attempt";
-                let failure = Failure::without_effect(ErrorKind::Canceled, message);
+            State::Working { phase: phase @ (Phase::Queued | Phase::BackingOff { .. }), .. } => {
+                let message = match phase {
+                    Phase::Queued => "a caller canceled the run before it began an attempt",
+                    _ => "a caller canceled the run before its next attempt",
+                };
+                let failure = self.failing(Failure::without_effect(ErrorKind::Canceled, message));
                 let failed = self.entering(State::Failed { failure, output: None }, stamp);
                 Ok(failed.with_notice(is_notice_due))
             }
             State::Success { .. } | State::Failed { .. } | State::Absent => Err(Refusal::NotWorking),
         }
+    }
+
+    /// The failure of the run that is under way: however surely its end had no effect, an earlier attempt may have had
+    /// one.
+    fn failing(&self, failure: Failure) -> Failure {
+        let in_doubt = failure.in_doubt || self.attempts.iter().any(|attempt| self.is_doubt(attempt));
+        Failure { in_doubt, ..failure }
+    }
+
+    /// Whether it is an attempt of the last run that may have had an effect, and failed.
+    fn is_doubt(&self, attempt: &Attempt) -> bool {
+        attempt.run == self.run && attempt.failure.as_ref().is_some_and(|failure| failure.in_doubt)
     }
 
     fn revocable(&self) -> Result<&Self, Refusal> {
@@ -361,9 +376,14 @@ impl Task {
     /// Times have the microseconds that rows and answers have: a record says the same from memory and from disk.
     fn attempts_with(&self, attempt: Attempt) -> Vec<Attempt> {
         let (started, ended) = (in_microseconds(attempt.started), in_microseconds(attempt.ended));
-        let attempt = Attempt { started, ended, ..attempt };
-        let excess = (self.attempts.len() + 1).saturating_sub(ATTEMPTS_KEPT);
-        self.attempts.iter().skip(excess).cloned().chain([attempt]).collect()
+        let mut attempts = self.attempts.clone();
+        attempts.push(Attempt { started, ended, ..attempt });
+        while attempts.len() > ATTEMPTS_KEPT {
+            // While the run goes on, nothing else says that it is in doubt.
+            let last_doubt = attempts.iter().rposition(|attempt| self.is_doubt(attempt));
+            attempts.remove(usize::from(last_doubt == Some(0)));
+        }
+        attempts
     }
 }
 

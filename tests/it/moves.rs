@@ -2,11 +2,11 @@
 
 use jiff::Timestamp;
 use task_recorder::task::{
-    Change, Digest, ErrorKind, Failure, Input, Outcome, Output, Refusal, Request, Stamp, Start, State,
-    StateName, Task, Undo,
+    ATTEMPTS_KEPT, Change, Digest, ErrorKind, Failure, Input, Outcome, Output, Refusal, Request, Stamp,
+    Start, State, StateName, Task, Undo,
 };
 
-use crate::stores::{attempt, failure, handler, id, launch, output};
+use crate::stores::{RETRY, attempt, failure, handler, id, launch, output};
 
 /// What these changes make of an unknown id, one after the other; each has to be allowed.
 fn after(changes: impl IntoIterator<Item = Change>) -> Task {
@@ -28,8 +28,17 @@ fn settle(run: u32, outcome: &Outcome, output: Option<Output>) -> Change {
 }
 
 fn back_off(run: u32) -> Change {
-    let attempt = attempt(run, &failure(ErrorKind::Refused));
+    back_off_after(run, ErrorKind::Refused)
+}
+
+fn back_off_after(run: u32, kind: ErrorKind) -> Change {
+    let attempt = attempt(run, &failure(kind));
     Change::BackOff { run, attempt, next_attempt_at: Timestamp::now() }
+}
+
+/// How a task has failed, and whether it is in doubt.
+fn failed_as(task: &Task) -> Option<(ErrorKind, bool)> {
+    task.failure().map(|failure| (failure.kind, failure.in_doubt))
 }
 
 #[test]
@@ -72,6 +81,63 @@ fn a_run_that_is_being_canceled_neither_backs_off_nor_begins_again() {
     assert_eq!(changed(Some(&waiting), Change::Begin { run: 2 }), Err(Refusal::Stale));
     let begun = changed(Some(&waiting), Change::Begin { run: 1 }).unwrap();
     assert_eq!(changed(Some(&begun), Change::Begin { run: 1 }), Err(Refusal::Stale));
+}
+
+#[test]
+fn what_an_attempt_may_have_done_leaves_its_run_in_doubt_unless_that_succeeds() {
+    let cancel = || Change::Cancel { is_notice_due: false };
+    for (kind, in_doubt) in [(ErrorKind::Timeout, true), (ErrorKind::Refused, false)] {
+        let waiting = after([claim(), back_off_after(1, kind)]);
+        let canceled = changed(Some(&waiting), cancel()).unwrap();
+        assert_eq!(failed_as(&canceled), Some((ErrorKind::Canceled, in_doubt)));
+        let message = &canceled.failure().unwrap().message;
+        assert!(message.contains("before its next attempt"), "{message}");
+
+        let begun = changed(Some(&waiting), Change::Begin { run: 1 }).unwrap();
+        let refused = || settle(1, &failure(ErrorKind::Refused), None);
+        for last in [&begun, &changed(Some(&begun), cancel()).unwrap(), &waiting] {
+            let failed = changed(Some(last), refused()).unwrap();
+            assert_eq!(failed_as(&failed), Some((ErrorKind::Refused, in_doubt)), "{last:?}");
+            let own = failed.attempts.last().and_then(|attempt| attempt.failure.as_ref());
+            assert!(
+                own.is_some_and(|own| !own.in_doubt),
+                "the last attempt itself had no effect: {failed:?}"
+            );
+        }
+        let success = changed(Some(&begun), settle(1, &Outcome::success(), None)).unwrap();
+        assert_eq!(success.state_name(), StateName::Success);
+
+        // Another run is in doubt about its own attempts only.
+        let again = changed(Some(&canceled), Change::Claim(RETRY)).unwrap();
+        let again = changed(Some(&again), settle(2, &failure(ErrorKind::Refused), None)).unwrap();
+        assert_eq!(failed_as(&again), Some((ErrorKind::Refused, false)));
+    }
+    let queued = after([Change::Claim(Start { is_queued: true, ..launch("in") }), cancel()]);
+    assert_eq!(failed_as(&queued), Some((ErrorKind::Canceled, false)));
+    assert!(queued.failure().unwrap().message.contains("before it began an attempt"));
+}
+
+#[test]
+fn a_doubt_outlasts_the_attempts_that_are_remembered() {
+    let certain = |run| (0..3 * ATTEMPTS_KEPT).flat_map(move |_| [Change::Begin { run }, back_off(run)]);
+    let doubtful = |run| [Change::Begin { run }, back_off_after(run, ErrorKind::Timeout)];
+    let doubts = |task: &Task| {
+        let doubtful = |failure: &Failure| failure.in_doubt;
+        task.attempts.iter().filter(|one| one.failure.as_ref().is_some_and(doubtful)).count()
+    };
+    let first = [claim(), back_off(1)].into_iter().chain(doubtful(1)).chain(doubtful(1)).chain(certain(1));
+    let waiting = after(first);
+    assert_eq!((waiting.attempts.len(), doubts(&waiting)), (ATTEMPTS_KEPT, 1), "{waiting:?}");
+    let failed = changed(Some(&waiting), settle(1, &failure(ErrorKind::Refused), None)).unwrap();
+    assert_eq!(failed_as(&failed), Some((ErrorKind::Refused, true)));
+    let canceled = changed(Some(&waiting), Change::Cancel { is_notice_due: false }).unwrap();
+    assert_eq!(failed_as(&canceled), Some((ErrorKind::Canceled, true)));
+
+    // Once the run is over, its record says so itself.
+    let second = [Change::Claim(RETRY), back_off(2)].into_iter().chain(certain(2));
+    let second = second.fold(failed, |task, change| changed(Some(&task), change).unwrap());
+    assert_eq!((second.attempts.len(), doubts(&second)), (ATTEMPTS_KEPT, 0), "{second:?}");
+    assert!(second.attempts.iter().all(|attempt| attempt.run == 2));
 }
 
 #[test]

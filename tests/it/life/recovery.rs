@@ -6,7 +6,7 @@ use task_recorder::recorder::{Recorder, RecoveryReport};
 use task_recorder::store::{Moved, StateCounts};
 use task_recorder::task::{ErrorKind, Failure, OnCrash, Outcome, Phase, Policy, Retry, State, Undo};
 
-use super::{Play, Stage, attempts_of, failed_as, refused_by_nobody, request};
+use super::{Play, Stage, answered, attempts_of, failed_as, refused_by_nobody, request};
 use crate::stores::{Kind, TestStore, assert_counts_agree, id};
 use crate::support::within;
 
@@ -131,6 +131,30 @@ async fn tasks_of_a_handler_that_is_gone_are_failed() {
     }
     assert_eq!(failed_as(&recorder.status(&id("runs")).await.unwrap().unwrap()), INTERRUPTED);
     assert_eq!(recorder.counts().total().working, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_attempt_may_have_done_stays_in_doubt_over_a_crash() {
+    let initial = Duration::from_mins(5);
+    let policy =
+        Policy { retry: Retry { attempts: 3, initial, in_doubt: true, ..Retry::default() }, ..policy() };
+    let store = Kind::Embedded.open();
+    let crashed = Stage::over(store.shared(), policy.clone());
+    crashed.work.by_default(Play::End(answered(500)));
+    for name in ["canceled", "gone"] {
+        crashed.start(name).await;
+        crashed.backing_off(name).await;
+    }
+    let store = store.reopen().await;
+    let stage = Stage::over(store.shared(), policy);
+    assert_eq!(stage.recorder.recover().await.unwrap().resumed, 2);
+    assert!(matches!(stage.recorder.cancel(&id("canceled")).await.unwrap(), Moved::Done(_)));
+    assert_eq!(failed_as(&*stage.found("canceled").await), Some((ErrorKind::Canceled, true)));
+
+    let store = store.reopen().await;
+    let recorder = Recorder::new(store.shared());
+    assert_eq!(recorder.recover().await.unwrap().interrupted, 1);
+    assert_eq!(failed_as(&recorder.status(&id("gone")).await.unwrap().unwrap()), INTERRUPTED);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use task_recorder::store::{Moved, Refused};
-use task_recorder::task::{ErrorKind, Outcome, Policy, Refusal, State, Task, Undo};
+use task_recorder::task::{ErrorKind, Outcome, Policy, Refusal, Retry, State, Task, Undo};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
-use super::{Play, Stage, answered, held, refusal, refused_by_nobody, request, tried};
+use super::{Play, Stage, answered, held, refusal, refused_by_nobody, request, retry, tried};
 use crate::stores::{failure, id};
 use crate::support::within;
 
@@ -85,6 +85,21 @@ async fn where_the_action_fails_the_success_stands_and_may_be_revoked_again() {
     revoke(&stage, "order").await.unwrap();
     assert_eq!(stage.at_rest("order").await, None, "the action is tried as the policy says");
     assert_eq!(stage.work.count("order"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_attempt_to_undo_may_have_done_leaves_the_revoke_in_doubt() {
+    let stage = Stage::new(Policy { retry: Retry { in_doubt: true, ..retry(3) }, ..Policy::default() });
+    stage.run("order").await;
+    // Each revoke is in doubt about its own attempts only.
+    for (plays, calls, in_doubt) in [(&[500, 503, 404][..], 3, true), (&[503, 404], 2, false)] {
+        let before = stage.undo.count("order");
+        stage.undo.on("order", plays.iter().map(|code| Play::End(answered(*code))));
+        revoke(&stage, "order").await.unwrap();
+        let task = stage.settled("order").await;
+        assert_eq!(revoke_error(&task), (ErrorKind::Status, in_doubt));
+        assert_eq!(stage.undo.count("order") - before, calls);
+    }
 }
 
 #[tokio::test(start_paused = true)]
