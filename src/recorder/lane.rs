@@ -5,7 +5,7 @@
 //!
 //! Invariant: `running` is the number of [`Place`]s that were given out for now and not dropped yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -77,8 +77,10 @@ struct State {
     queue: BTreeMap<u64, Claim>,
     /// Places in the queue for launches that are being recorded.
     reserved: usize,
-    /// By when their next attempt is due.
-    later: BTreeMap<(Instant, u64), Claim>,
+    /// Those that back off, by the place in which they were launched, and when their next attempt is due.
+    later: BTreeMap<u64, (Instant, Claim)>,
+    /// The same, by when it is due.
+    due: BTreeSet<(Instant, u64)>,
     running: usize,
     is_paused: bool,
     /// The earliest start that the rate allows.
@@ -96,6 +98,11 @@ pub(super) struct Place {
 impl Place {
     pub(super) fn used(&mut self) {
         self.is_used = true;
+    }
+
+    /// Takes [`Place::used`] back: the run was over before it began.
+    pub(super) fn unused(&mut self) {
+        self.is_used = false;
     }
 
     /// Puts a recorded launch into its place in the queue. In one step: nobody sees a place too few.
@@ -180,13 +187,21 @@ impl Lane {
 
     /// Keeps a task until its next attempt is due.
     pub(super) fn back_off(&self, claim: Claim, until: Instant) {
-        self.state().later.insert((until, claim.task().entered), claim);
+        let entered = claim.task().entered;
+        let mut state = self.state();
+        state.due.insert((until, entered));
+        state.later.insert(entered, (until, claim));
+        drop(state);
         self.wake.notify_one();
     }
 
-    /// Takes a task that was canceled out of the queue. One that is backing off goes when it is due.
+    /// Takes a task out that was canceled while it waited for its turn or for its next attempt.
     pub(super) fn remove(&self, entered: u64) {
-        self.state().queue.remove(&entered);
+        let mut state = self.state();
+        state.queue.remove(&entered);
+        if let Some((due, _)) = state.later.remove(&entered) {
+            state.due.remove(&(due, entered));
+        }
     }
 
     pub(super) fn pause(&self, is_paused: bool) {
@@ -209,15 +224,17 @@ impl Lane {
     pub(super) fn next(self: &Arc<Self>) -> Next {
         let now = Instant::now();
         let mut state = self.state();
-        while let Some(entry) = state.later.first_entry().filter(|entry| entry.key().0 <= now) {
-            let ((_, entered), claim) = entry.remove_entry();
-            state.queue.insert(entered, claim);
+        while let Some(&(due, entered)) = state.due.first().filter(|(due, _)| *due <= now) {
+            state.due.remove(&(due, entered));
+            if let Some((_, claim)) = state.later.remove(&entered) {
+                state.queue.insert(entered, claim);
+            }
         }
         let spec = self.spec.load();
         let Some(spec) = spec.as_ref() else {
-            let later =
-                std::mem::take(&mut state.later).into_iter().map(|((_, entered), claim)| (entered, claim));
-            state.queue.extend(later);
+            state.due.clear();
+            let later = std::mem::take(&mut state.later).into_iter();
+            state.queue.extend(later.map(|(entered, (_, claim))| (entered, claim)));
             let waiting: Vec<_> = std::iter::from_fn(|| state.queue.pop_first())
                 .take(ABANDONED_AT_ONCE)
                 .map(|(_, claim)| claim)
@@ -231,7 +248,7 @@ impl Lane {
             state.begin(policy);
             return Next::Start(Place { lane: Arc::clone(self), is_queued: false, is_used: true }, claim);
         }
-        let due = state.later.keys().next().map(|(due, _)| *due);
+        let due = state.due.first().map(|(due, _)| *due);
         let is_rate_bound = !state.queue.is_empty() && state.has_room(policy);
         let rate = state.next_start.filter(|_| is_rate_bound);
         Next::Wait([due, rate].into_iter().flatten().min())

@@ -106,13 +106,14 @@ pub(super) async fn dispatch(inner: Arc<Inner>, lane: Arc<Lane>) {
 }
 
 /// Begins an attempt of a task that has waited.
-async fn begin(inner: Arc<Inner>, lane: Arc<Lane>, _place: Place, claim: Claim) {
+async fn begin(inner: Arc<Inner>, lane: Arc<Lane>, mut place: Place, claim: Claim) {
     let waiting = Arc::clone(claim.task());
     // Durable first: after a crash nobody may take an attempt for one that had not begun.
     match inner.persist(&waiting, Write::Change(Change::Begin { run: waiting.run })).await {
         Some(Moved::Done(task)) => attempt_in_lane(&inner, &lane, claim, task).await,
         // It was canceled while it waited, and is settled.
-        Some(Moved::Refused(_)) | None => {}
+        Some(Moved::Refused(_)) => place.unused(),
+        None => {}
     }
 }
 
@@ -135,7 +136,10 @@ async fn attempt_in_lane(inner: &Arc<Inner>, lane: &Arc<Lane>, claim: Claim, tas
     let due = Instant::now() + pause;
     let change = Change::BackOff { run: task.run, attempt: attempt.clone(), next_attempt_at };
     match inner.persist(&task, Write::Change(change)).await {
-        Some(Moved::Done(_)) => lane.back_off(claim, due),
+        Some(Moved::Done(_)) => {
+            lane.back_off(claim, due);
+            inner.leave_if_canceled(lane, &task).await;
+        }
         Some(Moved::Refused(refused)) if refused.reason == Refusal::Canceling => {
             inner.settle(claim, not_tried_again(attempt), output).await;
         }
@@ -172,12 +176,12 @@ impl Inner {
         }
     }
 
-    /// A cancel that came before the task was in the queue has found nothing there to take out.
-    async fn leave_if_canceled(&self, lane: &Lane, queued: &Task) {
+    /// A cancel that came before the task waited in the lane has found nothing there to take out.
+    async fn leave_if_canceled(&self, lane: &Lane, waiting: &Task) {
         // Where the store cannot tell, it leaves when it is its turn.
-        let Ok(now) = self.store.get(&queued.id).await else { return };
-        if !now.is_some_and(|now| now.is_working() && now.run == queued.run) {
-            lane.remove(queued.entered);
+        let Ok(now) = self.store.get(&waiting.id).await else { return };
+        if !now.is_some_and(|now| now.is_working() && now.run == waiting.run) {
+            lane.remove(waiting.entered);
         }
     }
 

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use task_recorder::recorder::Recorder;
+use task_recorder::recorder::{LaneCounts, Recorder};
 use task_recorder::store::{Moved, Refused, StoreError};
-use task_recorder::task::{Change, ErrorKind, Outcome, Phase, Policy, Refusal, State, Task};
+use task_recorder::task::{Change, ErrorKind, Outcome, Phase, Policy, Rate, Refusal, State, Task};
 use tokio::sync::{Barrier, Notify};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::{Play, Stage, answered, failed_as, held, one_at_once, refusal, refused_by_nobody, retry, tried};
 use crate::stores::{Kind, failure, id};
@@ -111,6 +112,7 @@ async fn one_that_backs_off_ends_at_once_and_never_runs_again() {
         (canceled.attempts.len(), canceled.attempts[0].failure.as_ref().unwrap().kind),
         (1, ErrorKind::Refused)
     );
+    assert_eq!(stage.counts(), LaneCounts::default(), "nothing of it is left in the lane");
 
     // A run that follows before the pause is over is not taken for it.
     stage.work.on("order", [Play::After(Duration::from_mins(5), Outcome::success())]);
@@ -123,7 +125,7 @@ async fn one_that_backs_off_ends_at_once_and_never_runs_again() {
     tokio::time::sleep(Duration::from_hours(1)).await;
     assert_eq!(stage.work.calls().len(), 2);
     assert_eq!(stage.recorder.figures().stale, 0);
-    assert_eq!(stage.counts(), task_recorder::recorder::LaneCounts::default());
+    assert_eq!(stage.counts(), LaneCounts::default());
 }
 
 #[tokio::test(start_paused = true)]
@@ -301,6 +303,38 @@ async fn one_that_is_canceled_before_it_is_in_the_queue_is_not_put_there() {
     assert_eq!((stage.work.count("runs"), stage.work.count("queued")), (1, 0));
     cancel(&stage, "runs").await.unwrap();
     assert_eq!(failed_as(&*stage.settled("runs").await), CANCELED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_canceled_as_it_begins_to_back_off_does_not_stay_in_the_lane() {
+    let holding = Holding::behind(|change| matches!(change, Change::BackOff { .. }));
+    let stage = Stage::over(meddled(&holding), tried(5));
+    stage.work.by_default(refused_by_nobody());
+    stage.start("order").await;
+    // It backs off, and is not among those that do yet.
+    holding.arrived.notified().await;
+    assert_eq!(failed_as(&cancel(&stage, "order").await.unwrap()), CANCELED_BEFORE);
+    holding.let_go();
+    stage.once_counted(|counts| counts.running == 0).await;
+    assert_eq!(stage.counts(), LaneCounts::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_canceled_as_it_begins_takes_no_start_from_those_behind_it() {
+    let holding = Holding::before(|change| matches!(change, Change::Begin { .. }));
+    let rate = Some(Rate { starts: 1, per: Duration::from_mins(1) });
+    let stage = Stage::over(meddled(&holding), Policy { rate, ..Policy::default() });
+    for name in ["first", "second", "third"] {
+        stage.start(name).await;
+    }
+    // It is the turn of the second, which is not recorded yet.
+    holding.arrived.notified().await;
+    assert_eq!(failed_as(&cancel(&stage, "second").await.unwrap()), CANCELED_BEFORE);
+    let now = Instant::now();
+    holding.let_go();
+    stage.settled("third").await;
+    assert!(now.elapsed() < Duration::from_secs(1), "it started after {:?}", now.elapsed());
+    assert_eq!(stage.work.order(), ["first", "third"]);
 }
 
 /// Cancels from 64 sides at once, and returns how many of them did it.
