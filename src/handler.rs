@@ -53,7 +53,7 @@ pub enum Action {
 impl Handler {
     /// Runs one attempt to its end and says what it came to. It never fails to answer: its own time limit is part of
     /// the action. Once `ending` is canceled it ends soon: the request at once, the command's process group by TERM, then
-    /// KILL. Dropping the future ends the request, or kills the process group.
+    /// KILL. Where it is canceled already, nothing is sent or started. Dropping the future ends the request, or kills the process group.
     pub async fn run(&self, task: &Task, attempt: u32, ending: &CancellationToken) -> Outcome {
         self.action.run(task, attempt, Purpose::Launch, ending).await
     }

@@ -98,6 +98,10 @@ impl Command {
         purpose: Purpose,
         ending: &CancellationToken,
     ) -> Outcome {
+        if ending.is_cancelled() {
+            let message = "the command was told to end before it was started";
+            return Outcome::failed(Failure::without_effect(ErrorKind::Canceled, message));
+        }
         let (mut group, mut pipes) = match self.start(task, attempt, purpose) {
             Ok(started) => started,
             Err(message) => return Outcome::failed(Failure::new(ErrorKind::Spawn, message)),

@@ -181,6 +181,9 @@ impl Webhook {
 
     async fn call(&self, call: &Call<'_>, ending: &CancellationToken) -> Outcome {
         let receiver = self.settings.url.authority();
+        if ending.is_cancelled() {
+            return Outcome::failed(failure::ended(receiver, false));
+        }
         let limit = self.settings.timeout;
         let sent = Sent::default();
         let request = match self.request(call, &sent) {

@@ -150,6 +150,15 @@ async fn a_signal_ends_it_in_doubt() {
 }
 
 #[tokio::test]
+async fn a_command_that_is_told_to_end_before_it_begins_is_not_started() {
+    let ending = CancellationToken::new();
+    ending.cancel();
+    let outcome = command(sh("echo out")).run(&task("t", None, ""), 1, &ending).await;
+    assert_failed(&outcome, ErrorKind::Canceled, false, "told to end before it was started");
+    assert_eq!((outcome.code, outcome.output), (None, None));
+}
+
+#[tokio::test]
 async fn the_end_of_an_endless_output_is_kept() {
     let timeout = Duration::from_millis(300);
     let outcome = run(CommandSettings { timeout, ..sh("yes & exec yes >&2") }).await;

@@ -228,6 +228,28 @@ async fn a_timeout_is_in_doubt_only_once_something_was_sent() {
 }
 
 #[tokio::test]
+async fn a_call_that_is_told_to_end_before_it_begins_is_not_made() {
+    let ending = CancellationToken::new();
+    ending.cancel();
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let handler = webhook(settings(&format!("http://{}/", listener.local_addr().unwrap())));
+    let outcome = handler.run(&task("t", None, "in"), 1, &ending).await;
+    assert_failed(&outcome, ErrorKind::Canceled, false, "told to end");
+    let accepted = listener.accept().map_err(|error| error.kind());
+    assert!(matches!(accepted, Err(std::io::ErrorKind::WouldBlock)), "nobody connects: {accepted:?}");
+
+    // Nor over a connection that waits to be used again.
+    let receiver = receiver_that(Behaviour::Answer(Answer::of(200))).await;
+    let handler = webhook(settings(&receiver.url("/")));
+    assert_eq!(handler.run(&task("t", None, "in"), 1, &CancellationToken::new()).await.result, Ok(()));
+    let outcome = handler.run(&task("t", None, "in"), 2, &ending).await;
+    assert_failed(&outcome, ErrorKind::Canceled, false, "told to end");
+    assert_eq!(handler.run(&task("u", None, "in"), 1, &CancellationToken::new()).await.result, Ok(()));
+    assert_eq!((receiver.count("t"), receiver.count("u")), (1, 1));
+}
+
+#[tokio::test]
 async fn the_deadline_covers_the_body_too() {
     let receiver = receiver_that(Behaviour::StallInBody(Answer::of(200).body("abc"))).await;
     let outcome = call(WebhookSettings { timeout: SHORT, ..settings(&receiver.url("/")) }).await;
