@@ -228,7 +228,8 @@ impl Inner {
             if let Some(work) = spec.of(task.failure().is_some()) {
                 notice.attempts += 1;
                 let begun = self.begin_call(&task);
-                let work = work(Arc::clone(&task), notice.attempts, self.draining.child_token());
+                let ending = self.draining.child_token();
+                let work = async { work(Arc::clone(&task), notice.attempts, ending).await };
                 let outcome = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_panic| {
                     Outcome::failed(Failure::new(ErrorKind::Panic, "the notice panicked"))
                 });
@@ -318,6 +319,18 @@ mod tests {
         store.change(&id, Change::EndNotice { run: 2 }).await.unwrap();
         assert!(tell(waiting(&queue)).await.is_none(), "somebody else has told it");
         assert_eq!(calls.lock().unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn one_that_panics_before_it_awaits_anything_is_told_again_later() {
+        let store = Arc::new(MemoryStore::new());
+        let recorder = Recorder::new(Arc::clone(&store) as Arc<dyn Store>);
+        let work: Work = Arc::new(|_, _, _| panic!("as it was told to"));
+        let spec = NoticeSpec { on_failure: Some(work), ..NoticeSpec::default() };
+        let queue = NoticeQueue::default();
+        queue.add(&*failed(&store, &"order-42".parse().unwrap()).await);
+        let (notice, pause) = recorder.inner.tell(spec, waiting(&queue)).await.unwrap();
+        assert!((notice.attempts, notice.is_over) == (1, false) && pause > Duration::ZERO);
     }
 
     #[test]
