@@ -278,7 +278,7 @@ impl Recorder {
     }
 
     /// What a launch came to, with the record as soon as it is not working, or as it is when `patience` is over.
-    /// Without a `patience` it waits for as long as it takes.
+    /// Without a `patience` it waits for as long as it takes, or until the recorder has stopped.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -386,6 +386,9 @@ impl Recorder {
                 }
             }
         }
+        // What is left stays as it is, and nobody else tells those who wait for it.
+        inner.giving_up.cancel();
+        inner.waiters.notify_all();
         inner.store.close().await;
     }
 }

@@ -31,7 +31,7 @@ impl Recorder {
     }
 
     /// Launches a future as [`Recorder::launch`] does, and waits until the id is not working any more. After a
-    /// refusal because it is working it waits for that run.
+    /// refusal because it is working it waits for that run. It waits no longer than until the recorder has stopped.
     ///
     /// # Errors
     /// [`LaunchError`].

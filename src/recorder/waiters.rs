@@ -44,6 +44,13 @@ impl Waiters {
             notify.notify_waiters();
         }
     }
+
+    pub(super) fn notify_all(&self) {
+        self.by_id.iter_sync(|_, notify| {
+            notify.notify_waiters();
+            true
+        });
+    }
 }
 
 impl Waiter {
@@ -68,12 +75,15 @@ impl Drop for Waiter {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use futures_util::FutureExt as _;
 
     use super::*;
     use crate::recorder::Recorder;
     use crate::recorder::samples::claimed;
     use crate::store::{MemoryStore, Store};
+    use crate::sync::time::Instant;
 
     #[tokio::test]
     async fn nobody_waits_for_an_outcome_that_was_given_up() {
@@ -85,6 +95,22 @@ mod tests {
         recorder.inner.giving_up.cancel();
         let task = recorder.wait_until(&id, None).now_or_never().unwrap().unwrap();
         assert!(task.is_some_and(|task| task.is_working()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_what_a_stop_leaves_to_the_next_start() {
+        let store = Arc::new(MemoryStore::new());
+        let recorder = Recorder::new(Arc::clone(&store) as Arc<dyn Store>);
+        let id: TaskId = "order-42".parse().unwrap();
+        let _claim = claimed(&*store, &id).await;
+        let deadline = Instant::now().checked_add(Duration::from_hours(1));
+        let mut waiting = [None, deadline].map(|deadline| Box::pin(recorder.wait_until(&id, deadline)));
+        assert!(waiting.iter_mut().all(|wait| wait.now_or_never().is_none()));
+        recorder.stop(Duration::from_secs(1)).await;
+        for wait in waiting {
+            let task = wait.now_or_never().expect("it was woken").unwrap();
+            assert!(task.is_some_and(|task| task.is_working()));
+        }
     }
 
     #[test]
