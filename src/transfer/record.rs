@@ -150,7 +150,7 @@ impl<'a> Record<'a> {
             }
             (StateName::Success, None, None, None) => State::Success { output, undo: self.undo.clone() },
             (StateName::Failed, None, None, Some(failure)) => State::Failed { failure, output },
-            (StateName::Absent, None, None, None) if output.is_none() => State::Absent,
+            (StateName::Absent, None, None, None) if output.is_none() && !self.notice_due => State::Absent,
             (state, ..) => {
                 let state = state.as_str();
                 return Err(fault(&format!("is {state}, and does not have what belongs to that state")));

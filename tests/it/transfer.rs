@@ -169,6 +169,24 @@ async fn a_line_is_refused_alone_and_an_import_can_be_done_again() {
     assert!(came.reasons[0].contains("expected an object"), "{came:?}");
 }
 
+/// Nobody is told of it, and what is still to be told of never leaves memory.
+#[tokio::test]
+async fn a_line_of_what_is_not_found_has_nobody_who_is_to_be_told() {
+    let from = Kind::Embedded.open();
+    run(&*from, &id("gone"), success()).await;
+    done(from.revoke(&id("gone")).await.unwrap());
+    let line = exported(&from);
+    let due = line.replacen('{', "{\"notice_due\":true,", 1);
+    let store = Kind::Embedded.open();
+    let came = imported(&*store, &due).await;
+    assert_eq!((came.imported, came.refused), (0, 1), "{came:?}");
+    assert!(
+        came.reasons[0].contains("gone is not_found, and does not have what belongs to that state"),
+        "{came:?}"
+    );
+    assert_eq!(imported(&*store, &line).await.imported, 1);
+}
+
 /// What a record counts has to leave room to count on, and its time is as fine as a store keeps it.
 #[tokio::test]
 async fn a_line_with_numbers_that_no_store_keeps_is_refused_and_its_time_is_cut() {
