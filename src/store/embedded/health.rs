@@ -17,6 +17,13 @@ pub(super) fn health_after(error: &rusqlite::Error) -> Health {
     }
 }
 
+/// Whether a commit that writes less may succeed.
+pub(super) fn is_for_want_of_room(error: &rusqlite::Error) -> bool {
+    let is_of_size =
+        matches!(error.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure));
+    is_of_size && !matches!(health_after(error), Health::Dead(_))
+}
+
 /// Tells the operator.
 pub(super) fn tell(health: &Health) {
     match health {
@@ -35,14 +42,32 @@ pub(super) fn tell(health: &Health) {
 mod tests {
     use super::*;
 
+    fn failure(code: i32) -> rusqlite::Error {
+        rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)
+    }
+
     #[test]
     fn a_failed_fsync_is_final_and_a_full_disk_is_not() {
-        let health = |code| health_after(&rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+        let health = |code| health_after(&failure(code));
         for code in [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_DIR_FSYNC, ffi::SQLITE_CORRUPT] {
             assert!(matches!(health(code), Health::Dead(_)), "{code}");
         }
         for code in [ffi::SQLITE_FULL, ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_BUSY] {
             assert!(matches!(health(code), Health::Unavailable(_)), "{code}");
+        }
+    }
+
+    #[test]
+    fn less_may_have_room_where_a_write_failed_and_not_where_a_sync_or_a_lock_did() {
+        for (code, is_so) in [
+            (ffi::SQLITE_FULL, true),
+            (ffi::SQLITE_IOERR_WRITE, true),
+            (ffi::SQLITE_IOERR_FSYNC, false),
+            (ffi::SQLITE_CORRUPT, false),
+            (ffi::SQLITE_BUSY, false),
+            (ffi::SQLITE_READONLY, false),
+        ] {
+            assert_eq!(is_for_want_of_room(&failure(code)), is_so, "{code}");
         }
     }
 }

@@ -38,6 +38,8 @@ struct Batch {
     records: usize,
     /// How often tasks need it.
     needs: usize,
+    /// Whether it is not to be given up.
+    is_spared: bool,
 }
 
 impl Kept {
@@ -50,7 +52,7 @@ impl Kept {
     pub(super) fn append(&mut self, number: u64, records: usize) {
         self.last = number;
         self.records += records;
-        self.batches.insert(number, Batch { records, needs: 0 });
+        self.batches.insert(number, Batch { records, needs: 0, is_spared: false });
     }
 
     /// A task was found, for which these batches are needed.
@@ -121,13 +123,21 @@ impl Kept {
     /// oldest where less than half of all records are needed, as where a task works on for long.
     pub(super) fn next_to_give_up(&mut self) -> Option<u64> {
         while let Some(number) = self.tainted.last() {
-            if self.batches.contains_key(number) {
+            if self.batches.get(number).is_some_and(|batch| !batch.is_spared) {
                 return Some(*number);
             }
             self.tainted.pop();
         }
         let is_sparse = self.records > 4 * self.tasks.len() + SLACK;
-        if is_sparse { self.batches.first_key_value().map(|(number, _)| *number) } else { None }
+        let mut oldest = self.batches.iter().filter(|(_, batch)| is_sparse && !batch.is_spared);
+        oldest.next().map(|(number, _)| *number)
+    }
+
+    /// The batch is not to be given up as long as this process runs.
+    pub(super) fn spare(&mut self, number: u64) {
+        if let Some(batch) = self.batches.get_mut(&number) {
+            batch.is_spared = true;
+        }
     }
 
     pub(super) fn needs(&self, id: &TaskId, batch: u64) -> bool {
@@ -237,6 +247,20 @@ mod tests {
         assert_eq!(kept.next_to_give_up(), Some(1));
         write(&mut kept, &[(&a, true)]);
         assert_eq!((kept.next_to_give_up(), kept.records), (None, 1));
+    }
+
+    #[test]
+    fn a_batch_that_is_spared_is_not_given_up_and_the_next_one_is() {
+        let (a, b, mut kept) = (id("a"), id("b"), Kept::default());
+        kept.append(1, SLACK + 9);
+        kept.found(a.clone(), 1, 1);
+        write(&mut kept, &[(&b, true)]);
+        kept.taint([1]);
+        kept.spare(1);
+        assert_eq!(kept.next_to_give_up(), Some(2));
+        assert!(kept.is_tidy(), "nothing is to be done for a taint");
+        kept.spare(2);
+        assert_eq!(kept.next_to_give_up(), None);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //!
 //! Invariant: nothing is shown or answered before it is durable; after an error nothing is shown at all.
 
+mod upkeep;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,6 +13,7 @@ use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use self::upkeep::Upkeep;
 use super::answers::{Answer, Answers, Decided};
 use super::archive::ArchiveReader;
 use super::archiver::Limits;
@@ -31,9 +34,8 @@ use crate::task::{Change, Stamp, Task, TaskId};
 pub(super) const BATCH_BYTES_MAX: usize = 8 << 20;
 /// How long the queue is empty before the writer tidies up.
 const IDLE: Duration = Duration::from_millis(100);
-/// The most batches deleted by one commit, and when idle.
+/// The most batches deleted by one commit.
 const DELETED_MAX: usize = 8;
-const DELETED_IDLE: usize = 1_000;
 /// So many requests in one commit, and others are on their way: as many as PostgreSQL's `commit_siblings` takes for that.
 const SIBLINGS: usize = 5;
 
@@ -68,6 +70,7 @@ pub(super) struct Writer {
     health: Arc<watch::Sender<Health>>,
     seq: u64,
     kept: Kept,
+    upkeep: Upkeep,
     batch_max: usize,
     limits: Limits,
     tally: Arc<StoreTally>,
@@ -118,6 +121,7 @@ impl Writer {
             health,
             seq,
             kept,
+            upkeep: Upkeep::default(),
             batch_max: options.batch_max,
             limits,
             tally: Arc::default(),
@@ -238,7 +242,7 @@ impl Writer {
     /// Writes and shows the batch, and answers all of it. Empty afterwards, for the next one.
     fn commit(&mut self, batch: &mut Batch) {
         let answers = batch.answers.take();
-        match self.write(&batch.moves, &batch.are_whole, |id| batch.pending.contains_key(id)) {
+        match self.write(batch) {
             Ok(()) => {
                 self.table.publish(&batch.moves, self.seq);
                 answers.tell(self.runtime.as_ref());
@@ -265,23 +269,18 @@ impl Writer {
         }
     }
 
-    fn write(
-        &mut self,
-        moves: &[Move],
-        are_whole: &[bool],
-        is_written: impl Fn(&TaskId) -> bool,
-    ) -> Result<(), StoreError> {
+    fn write(&mut self, batch: &Batch) -> Result<(), StoreError> {
         self.is_alive()?;
-        if moves.is_empty() {
+        if batch.moves.is_empty() {
             return Ok(());
         }
-        let changes = moves.iter().zip(are_whole).map(|(one, is_whole)| (&one.next, *is_whole));
-        let carried = self.carried(is_written)?;
-        let carried = carried.iter().map(|task| (task, true));
+        let moves = &batch.moves;
+        let changes = moves.iter().zip(&batch.are_whole).map(|(one, is_whole)| (&one.next, *is_whole));
+        let carried = self.carried(batch);
         // Before they are forgotten for the batches that are written now.
         let without_bytes = moves.iter().filter(|one| one.has_dropped_bytes());
         let tainted: Vec<_> = without_bytes.flat_map(|one| self.kept.needed_by(&one.next.id)).collect();
-        self.append(self.seq + moves.len() as u64, changes.chain(carried), DELETED_MAX)?;
+        self.append_beside(&carried, self.seq + moves.len() as u64, changes, DELETED_MAX)?;
         self.kept.taint(tainted);
         Ok(())
     }
@@ -292,14 +291,13 @@ impl Writer {
         seq: u64,
         records: impl Iterator<Item = (&'a Arc<Task>, bool)> + Clone,
         deleted_max: usize,
-    ) -> Result<(), StoreError> {
+    ) -> rusqlite::Result<()> {
         let number = self.kept.next();
         let deleted = self.kept.dead().len().min(deleted_max);
         let entries = records.clone().map(|(task, is_whole)| Entry { task: &**task, is_whole });
         let dead = self.kept.dead().iter().take(deleted).copied();
         let begun = Instant::now();
-        let committed = self.journal.commit(number, seq, entries, dead);
-        self.note(committed)?;
+        self.journal.commit(number, seq, entries, dead)?;
 
         let changes = seq - self.seq;
         if changes > 0 {
@@ -316,44 +314,6 @@ impl Writer {
             self.kept.record(&task.id, is_whole);
         }
         Ok(())
-    }
-
-    /// The tasks of a batch that is to be given up, to be written once more.
-    fn carried(&mut self, is_written: impl Fn(&TaskId) -> bool) -> Result<Vec<Arc<Task>>, StoreError> {
-        let Some(number) = self.kept.next_to_give_up() else { return Ok(Vec::new()) };
-        let batch = self.journal.batch(number);
-        let batch = batch.map_err(|error| StoreError::Unreadable(error.to_string()))?;
-        let mut ids: Vec<_> =
-            batch.into_iter().flat_map(|batch| batch.entries).map(|entry| entry.task.id).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let needed = ids.into_iter().filter(|id| self.kept.needs(id, number) && !is_written(id));
-        // One that has just left memory is told of as archived soon.
-        Ok(needed.filter_map(|id| self.table.get(&id)).collect())
-    }
-
-    /// Without requests: gives up batches, deletes, and finds out whether the disk takes writes again.
-    fn tidy(&mut self) {
-        if let Health::Dead(_) = &*self.health.borrow() {
-            self.kept.dead().clear();
-            return;
-        }
-        // An error is kept in the health.
-        let _ = self.carried(|_| false).and_then(|carried| {
-            if carried.is_empty() && self.kept.dead().is_empty() {
-                let probed = self.journal.probe();
-                return self.note(probed);
-            }
-            self.append(self.seq, carried.iter().map(|task| (task, true)), DELETED_IDLE)
-        });
-    }
-
-    /// Lets go of the batches that an id needs, unless it has come back into memory since it was archived, or does so with
-    /// this commit: then it needs them, or others.
-    fn bury(&mut self, batch: &Batch, id: &TaskId) {
-        if !self.table.holds(id) && !batch.pending.contains_key(id) {
-            self.kept.bury(id);
-        }
     }
 
     /// The record in memory or in the archive.

@@ -1,5 +1,7 @@
 //! The writer without its thread: what it is asked is there before it begins.
 
+mod upkeep;
+
 use std::path::Path;
 
 use tempfile::TempDir;
@@ -61,6 +63,32 @@ impl Opened {
         self.writer.journal.connection().query_row(sql, [], |row| row.get(0)).unwrap()
     }
 
+    /// What one change is answered, in a commit of its own.
+    fn answer(&mut self, name: &str, change: Change) -> Result<Arc<Task>, StoreError> {
+        let mut batch = Batch::default();
+        let (answer, mut answered) = oneshot::channel();
+        let decided = self.writer.decide(&mut batch, &id(name), change);
+        batch.answers.push(answer, decided);
+        self.writer.commit(&mut batch);
+        match answered.try_recv().unwrap()? {
+            Moved::Done(task) => Ok(task),
+            refused @ Moved::Refused(_) => panic!("{refused:?}"),
+        }
+    }
+
+    fn drop_details(&mut self, name: &'static str) {
+        let entered = self.writer.find(&id(name)).unwrap().unwrap().entered;
+        self.commit([(name, Change::DropDetails { entered })]);
+    }
+
+    /// Moves so many into the archive, without a word to the writer.
+    fn archive(&mut self, max: usize) -> Vec<TaskId> {
+        let (archived, seq) = self.table.oldest_at_rest(max);
+        self.archive.add(&archived, archived.last().unwrap().entered, seq).unwrap();
+        self.table.evict(&archived);
+        archived.iter().map(|task| task.id.clone()).collect()
+    }
+
     fn tidy_up(&mut self) {
         for _ in 0..9 {
             if self.writer.patience().is_some() {
@@ -69,6 +97,22 @@ impl Opened {
         }
         assert_eq!(self.writer.patience(), None, "it comes to an end");
     }
+}
+
+fn no_writes(opened: &Opened, is_on: bool) {
+    opened.writer.journal.connection().pragma_update(None, "query_only", is_on).unwrap();
+}
+
+/// The bytes of all inputs and outputs in the journal.
+fn payload(opened: &Opened) -> usize {
+    opened.number("SELECT coalesce(sum(length(payload)), 0) FROM journal")
+}
+
+/// A success with an output of so many bytes.
+fn with_output(run: u32, bytes: usize) -> Change {
+    let Change::Settle { attempt, .. } = settle(None) else { unreachable!() };
+    let output = crate::task::Output { media_type: None, truncated: false, bytes: vec![b'o'; bytes].into() };
+    Change::Settle { run, attempt, output: Some(output), is_notice_due: false }
 }
 
 fn ask(queue: &Queue<Request>, name: &str, bytes: usize) -> Receiver<Decided> {
@@ -193,9 +237,6 @@ fn a_store_that_is_dead_writes_nothing_and_stays_dead() {
 fn it_is_writable_again_once_the_disk_is() {
     let (_path, mut opened) = new();
     assert_eq!(opened.writer.patience(), None);
-    let no_writes = |opened: &Opened, is_on| {
-        opened.writer.journal.connection().pragma_update(None, "query_only", is_on).unwrap();
-    };
     no_writes(&opened, true);
     let refused = opened.writer.put_note("key", Some(b"value"));
     assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
@@ -206,46 +247,4 @@ fn it_is_writable_again_once_the_disk_is() {
     no_writes(&opened, false);
     opened.writer.tidy();
     assert_eq!((&*opened.health.borrow(), opened.writer.patience()), (&Health::Writable, None));
-}
-
-#[test]
-fn bytes_that_were_dropped_leave_the_journal_and_nothing_else_does() {
-    let (path, mut opened) = new();
-    opened.commit([("a", claim(7)), ("b", claim(5)), ("c", claim(3))]);
-    opened.commit([("a", settle(None)), ("b", settle(None))]);
-    let entered = opened.table.get(&id("a")).unwrap().entered;
-    let bytes = "SELECT coalesce(sum(length(payload)), 0) FROM journal";
-    opened.commit([("a", Change::DropDetails { entered })]);
-    assert_eq!((opened.number(bytes), opened.writer.patience()), (15, Some(IDLE)));
-    let commits = opened.writer.tally().changes.observed().count;
-    opened.tidy_up();
-    assert_eq!(opened.number(bytes), 8, "those of the others");
-    assert_eq!((opened.writer.tally().changes.observed().count, commits), (3, 3), "of changes alone");
-    let (journal, archive) = Folder::readers(path.path()).unwrap();
-    let archive = ArchiveReader::new(archive, Arc::clone(&opened.archive.ids));
-    let table = Table::new(1);
-    replay(&Journal::new(journal), &archive, &table).unwrap();
-    assert_eq!(table.all(), opened.table.all(), "what a start would find");
-
-    let next = opened.writer.kept.next();
-    opened.writer.kept.bury(&id("c"));
-    opened.tidy_up();
-    assert_eq!((opened.number(bytes), opened.writer.kept.next()), (5, next), "a deletion takes no number");
-}
-
-#[test]
-fn what_is_archived_is_let_go_of_unless_it_is_back() {
-    let (_path, mut opened) = new();
-    let (a, b, c) = (id("a"), id("b"), id("c"));
-    opened.commit(["a", "b", "c"].map(|name| (name, claim(3))));
-    opened.commit(["a", "b", "c"].map(|name| (name, settle(None))));
-    let (archived, seq) = opened.table.oldest_at_rest(2);
-    opened.archive.add(&archived, seq, seq).unwrap();
-    opened.table.evict(&archived);
-    let mut batch = Batch::default();
-    opened.writer.decide(&mut batch, &a, Change::BeginRevoke).unwrap();
-    let ids = vec![a.clone(), b.clone(), c.clone()];
-    assert!(!opened.writer.take(&mut batch, Request::Archived(ids)));
-    let holds = [&a, &b, &c].map(|id| opened.writer.kept.holds(id));
-    assert_eq!(holds, [true, false, true], "one is back with this commit, one is in memory");
 }
