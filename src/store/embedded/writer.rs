@@ -91,6 +91,8 @@ struct Batch {
     /// The ids of `moves`, as they will be.
     pending: HashMap<TaskId, Arc<Task>, RandomState>,
     answers: Answers,
+    /// Of which the archive has told, to be let go of behind the commit.
+    archived: Vec<TaskId>,
 }
 
 impl Batch {
@@ -208,9 +210,7 @@ impl Writer {
                 false
             }
             Request::Archived(tasks) => {
-                for id in tasks {
-                    self.bury(batch, &id);
-                }
+                batch.archived.extend(tasks);
                 false
             }
             Request::Close => true,
@@ -252,6 +252,10 @@ impl Writer {
                 }
             }
             Err(error) => answers.fail(&error),
+        }
+        // Only now is it known which of them are back.
+        for id in batch.archived.drain(..) {
+            self.bury(&id);
         }
         batch.clear();
     }

@@ -115,10 +115,10 @@ impl Writer {
         };
     }
 
-    /// Lets go of the batches that an id needs, unless it has come back into memory since it was archived, or does so with
-    /// this commit: then it needs them, or others.
-    pub(super) fn bury(&mut self, batch: &Batch, id: &TaskId) {
-        if !self.table.holds(id) && !batch.pending.contains_key(id) {
+    /// Lets go of the batches that an archived id needs, unless it has come back into memory since: then it needs them, or
+    /// others.
+    pub(super) fn bury(&mut self, id: &TaskId) {
+        if !self.table.holds(id) {
             self.kept.bury(id);
         }
     }

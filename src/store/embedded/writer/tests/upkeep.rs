@@ -44,6 +44,28 @@ fn what_is_archived_is_let_go_of_unless_it_is_back() {
 }
 
 #[test]
+fn what_is_archived_is_let_go_of_where_the_change_that_would_bring_it_back_is_not_written() {
+    let (_path, mut opened) = new();
+    opened.commit(["a", "b"].map(|name| (name, claim(3))));
+    opened.commit(["a", "b"].map(|name| (name, settle(None))));
+    let archived = opened.archive(1);
+    let mut batch = Batch::default();
+    opened.writer.decide(&mut batch, &id("a"), Change::BeginRevoke).unwrap();
+    opened.writer.take(&mut batch, Request::Archived(archived));
+    no_writes(&opened, true);
+    opened.writer.commit(&mut batch);
+    no_writes(&opened, false);
+    assert!(!opened.writer.kept.holds(&id("a")) && opened.writer.kept.holds(&id("b")));
+
+    let archived = opened.archive(1);
+    opened.writer.take(&mut batch, Request::Archived(archived));
+    opened.writer.commit(&mut batch);
+    assert!(!opened.writer.kept.holds(&id("b")), "without a change beside it");
+    opened.tidy_up();
+    assert_eq!(opened.number("SELECT count(*) FROM journal"), 0);
+}
+
+#[test]
 fn a_commit_carries_no_more_than_has_room_beside_it() {
     let (_path, mut opened) = new();
     opened.commit([("a", claim(7)), ("b", claim(5)), ("c", claim(3))]);
