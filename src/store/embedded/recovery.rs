@@ -22,16 +22,32 @@ pub(super) struct Recovered {
 /// One id in the journal.
 struct Found {
     task: Task,
-    /// The batch that holds its input.
-    input: u64,
+    /// The batch that holds its input; none where the journal lacks it.
+    input: Option<u64>,
     /// The batch that holds the rest.
     last: u64,
+}
+
+impl Found {
+    /// Takes the next record of the id in: the input of one that does not stand for itself is that of the launch of its run.
+    fn go_on(&mut self, mut next: Self) {
+        if next.input.is_none() && next.task.revision < self.task.revision {
+            self.input = None;
+            return;
+        }
+        if next.input.is_none() && next.task.run == self.task.run {
+            next.input = self.input;
+            next.task.input = self.task.input.clone();
+        }
+        *self = next;
+    }
 }
 
 /// Fills the table.
 ///
 /// A crash may have left any part of the batches that nobody needs: with records that are in the archive, and with
-/// records of a task before one that stands for itself.
+/// records of a task before one that stands for itself. What is needed is there: a record that lacks its input, and is not
+/// older than what the archive has, is one of a journal that is damaged.
 pub(super) fn replay(
     journal: &Journal,
     archive: &ArchiveReader,
@@ -40,27 +56,17 @@ pub(super) fn replay(
     let archived_to = archive.archived_to()?;
     let mut recovered = Recovered { seq: archived_to.max(archive.seq()?), ..Recovered::default() };
     let mut found: HashMap<TaskId, Found> = HashMap::new();
-    let mut headless = Vec::new();
     journal.replay(|Batch { number, seq, entries }| {
         recovered.seq = recovered.seq.max(seq);
         recovered.kept.append(number, entries.len());
-        for Entry { mut task, is_whole } in entries {
-            match found.get_mut(&task.id) {
-                Some(known) if !is_whole => {
-                    task.input = known.task.input.clone();
-                    (known.task, known.last) = (task, number);
-                }
-                None if !is_whole => headless.push(task.id),
-                _ => drop(found.insert(task.id.clone(), Found { task, input: number, last: number })),
+        for Entry { task, is_whole } in entries {
+            let next = Found { task, input: is_whole.then_some(number), last: number };
+            match found.get_mut(&next.task.id) {
+                Some(known) => known.go_on(next),
+                None => drop(found.insert(next.task.id.clone(), next)),
             }
         }
     })?;
-    for id in headless {
-        if !found.contains_key(&id) && archive.get(&id)?.is_none() {
-            let what = format!("the journal lacks the batch that holds the input of {id}");
-            return Err(row::foreign(2, what).into());
-        }
-    }
 
     table.start_from(archive.counts()?, archived_to);
     let mut moves = Vec::new();
@@ -69,6 +75,10 @@ pub(super) fn replay(
         if previous.as_ref().is_some_and(|archived| archived.revision >= task.revision) {
             continue;
         }
+        let Some(input) = input else {
+            let what = format!("the journal lacks the batch that holds the input of {id}");
+            return Err(row::foreign(2, what).into());
+        };
         moves.push(Move { previous, next: Arc::new(task) });
         recovered.kept.found(id, input, last);
     }
@@ -83,7 +93,8 @@ mod tests {
 
     use super::*;
     use crate::store::embedded::folder::Folder;
-    use crate::store::samples::{after, settle, success, working};
+    use crate::store::samples::{after, claim, settle, success, working};
+    use crate::task::{Change, ErrorKind, Failure};
 
     #[test]
     fn a_record_that_lacks_its_input_needs_an_older_one_here_or_in_the_archive() {
@@ -112,6 +123,50 @@ mod tests {
         assert_eq!((seq, table.archived_to(), table.counts().total().success), (9, 4, 2));
         assert_eq!(kept.needed_by(&settled.id).collect::<Vec<_>>(), [1, 2]);
         assert!(!kept.holds(&ended.id) && kept.dead().iter().eq([&4]) && kept.next() == 5);
+    }
+
+    #[test]
+    fn the_input_of_another_run_or_of_a_later_record_is_not_the_one_that_is_lacking() {
+        let path = tempfile::tempdir().unwrap();
+        let folder = Folder::open(path.path()).unwrap();
+        let (mut journal, mut archive) = (folder.journal().unwrap(), folder.archive(9).unwrap());
+        let reader = folder.reader(&archive.ids).unwrap();
+        let failed = |task: &Task, entered| {
+            let Change::Settle { attempt, .. } = settle(Some(Failure::new(ErrorKind::Refused, "no"))) else {
+                unreachable!()
+            };
+            let change = Change::Settle { run: task.run, attempt, output: None, is_notice_due: false };
+            after(Some(task), "a", change, entered)
+        };
+        let first = working("a", 1, 3);
+        let ended = failed(&first, 2);
+        let again = after(Some(&ended), "a", claim(5), 3);
+        let ended_again = failed(&again, 4);
+        let mut write = |number, task: &Task, is_whole| {
+            journal.commit(number, number, [Entry { task, is_whole }].into_iter(), empty()).unwrap();
+        };
+        let replayed = || {
+            let table = Table::new(1);
+            let journal = Journal::new(Folder::readers(path.path()).unwrap().0);
+            replay(&journal, &reader, &table).map(|_| table.all()).map_err(|error| error.to_string())
+        };
+        let lacks = |replayed: Result<_, String>| {
+            replayed
+                .is_err_and(|error| error.contains("the journal lacks the batch that holds the input of a"))
+        };
+        write(1, &first, true);
+        write(4, &ended_again, false);
+        assert!(lacks(replayed()), "its launch is not there");
+        archive.add(&[Arc::clone(&ended)], 2, 2).unwrap();
+        assert!(lacks(replayed()), "nor in the archive");
+        archive.add(&[Arc::clone(&ended_again)], 4, 4).unwrap();
+        assert_eq!(replayed(), Ok(Vec::new()), "the archive has what it came to");
+
+        let third = after(Some(&ended_again), "a", claim(7), 5);
+        write(5, &third, true);
+        assert_eq!(replayed(), Ok(vec![third]), "what is left of the runs before does not matter");
+        write(6, &ended_again, false);
+        assert!(lacks(replayed()), "it is of a run before");
     }
 
     #[test]
