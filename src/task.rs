@@ -239,6 +239,12 @@ impl Task {
         self.details_dropped && self.input.size > 0
     }
 
+    /// Whether its bytes and its attempts were dropped, alone or with the record.
+    #[must_use]
+    pub fn is_stripped(&self) -> bool {
+        self.details_dropped || self.state == State::Absent
+    }
+
     /// The id of its trace, for the log.
     #[must_use]
     pub fn trace_id(&self) -> Option<TraceId> {

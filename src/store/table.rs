@@ -55,8 +55,8 @@ impl Move {
     /// Whether it drops bytes of input and output, or attempts.
     pub(super) fn has_dropped_bytes(&self) -> bool {
         self.previous.as_ref().is_some_and(|previous| {
-            let are_details = self.next.details_dropped && !previous.details_dropped;
-            are_details || previous.payload_bytes() > 0 && self.next.payload_bytes() == 0
+            let is_stripped = self.next.is_stripped() && !previous.is_stripped();
+            is_stripped || previous.payload_bytes() > 0 && self.next.payload_bytes() == 0
         })
     }
 }
@@ -317,6 +317,7 @@ mod tests {
             let task = task(text);
             Arc::new(Task { input: task.input.without_bytes(), details_dropped: true, ..(*task).clone() })
         };
+        let absent = || Arc::new(Task { state: crate::task::State::Absent, ..(*task("")).clone() });
         for (previous, next, has_dropped) in [
             (None, task(""), false),
             (Some(task("some")), task("some"), false),
@@ -328,6 +329,10 @@ mod tests {
             // Without bytes there may have been attempts.
             (Some(task("")), dropped(""), true),
             (Some(dropped("some")), dropped("some"), false),
+            (Some(task("")), absent(), true),
+            (Some(dropped("some")), absent(), false),
+            (Some(absent()), absent(), false),
+            (None, absent(), false),
         ] {
             let one = Move { previous, next };
             assert_eq!(one.has_dropped_bytes(), has_dropped, "{one:?}");

@@ -3,7 +3,8 @@
 //! Each record is the whole state of its task but, mostly, for the input, so a task needs at most two batches: the one
 //! that holds its input, and the last. A batch that no task needs is dead and may be deleted.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::hash::BuildHasher as _;
 
 use foldhash::fast::RandomState;
 
@@ -21,7 +22,7 @@ pub(super) struct Kept {
     /// The batches to delete.
     dead: VecDeque<u64>,
     /// The batches to give up soon, because they hold bytes that were dropped.
-    tainted: Vec<u64>,
+    tainted: BTreeSet<u64>,
     /// The number of the last batch.
     last: u64,
 }
@@ -35,7 +36,8 @@ struct Needs {
 
 #[derive(Debug)]
 struct Batch {
-    records: usize,
+    /// Of the ids of its records, also of those that nobody needs: in parts, which are enough to find what has to go.
+    hashes: Vec<u32>,
     /// How often tasks need it.
     needs: usize,
     /// Whether it is not to be given up.
@@ -49,10 +51,11 @@ impl Kept {
     }
 
     /// A batch was found, or written.
-    pub(super) fn append(&mut self, number: u64, records: usize) {
+    pub(super) fn append<'a>(&mut self, number: u64, ids: impl Iterator<Item = &'a TaskId>) {
+        let hashes: Vec<_> = ids.map(|id| self.hash(id)).collect();
         self.last = number;
-        self.records += records;
-        self.batches.insert(number, Batch { records, needs: 0, is_spared: false });
+        self.records += hashes.len();
+        self.batches.insert(number, Batch { hashes, needs: 0, is_spared: false });
     }
 
     /// A task was found, for which these batches are needed.
@@ -96,13 +99,14 @@ impl Kept {
         }
     }
 
-    /// The batches that a task needs.
-    pub(super) fn needed_by(&self, id: &TaskId) -> impl Iterator<Item = u64> + use<> {
-        self.tasks
-            .get(id)
-            .map_or([0, 0], |needs| [needs.input, needs.last])
-            .into_iter()
-            .filter(|number| *number > 0)
+    /// The batches that hold a record of one of these ids, whether it is needed or not. Seldom one too many.
+    pub(super) fn holding<'a>(&self, ids: impl Iterator<Item = &'a TaskId>) -> Vec<u64> {
+        let hashes: HashSet<_, RandomState> = ids.map(|id| self.hash(id)).collect();
+        if hashes.is_empty() {
+            return Vec::new();
+        }
+        let holds = |batch: &Batch| batch.hashes.iter().any(|hash| hashes.contains(hash));
+        self.batches.iter().filter(|(_, batch)| holds(batch)).map(|(number, _)| *number).collect()
     }
 
     /// These batches hold bytes that must not stay for long.
@@ -114,7 +118,7 @@ impl Kept {
     pub(super) fn drop_unneeded(&mut self) {
         let unneeded = self.batches.extract_if(.., |_, batch| batch.needs == 0);
         for (number, batch) in unneeded {
-            self.records -= batch.records;
+            self.records -= batch.hashes.len();
             self.dead.push_back(number);
         }
     }
@@ -126,7 +130,7 @@ impl Kept {
             if self.batches.get(number).is_some_and(|batch| !batch.is_spared) {
                 return Some(*number);
             }
-            self.tainted.pop();
+            self.tainted.pop_last();
         }
         let is_sparse = self.records > 4 * self.tasks.len() + SLACK;
         let mut oldest = self.batches.iter().filter(|(_, batch)| is_sparse && !batch.is_spared);
@@ -152,6 +156,11 @@ impl Kept {
         self.dead.is_empty() && self.tainted.is_empty()
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "a part is enough")]
+    fn hash(&self, id: &TaskId) -> u32 {
+        self.tasks.hasher().hash_one(id) as u32
+    }
+
     fn need(&mut self, number: u64) {
         if let Some(batch) = self.batches.get_mut(&number) {
             batch.needs += 1;
@@ -164,7 +173,7 @@ impl Kept {
         if batch.needs == 0
             && let Some(batch) = self.batches.remove(&number)
         {
-            self.records -= batch.records;
+            self.records -= batch.hashes.len();
             self.dead.push_back(number);
         }
     }
@@ -172,6 +181,8 @@ impl Kept {
 
 #[cfg(test)]
 mod tests {
+    use std::iter::repeat_n;
+
     use super::*;
 
     fn id(text: &str) -> TaskId {
@@ -179,7 +190,7 @@ mod tests {
     }
 
     fn needed_by(kept: &Kept, task: &TaskId) -> Vec<u64> {
-        kept.needed_by(task).collect()
+        kept.tasks.get(task).map_or_else(Vec::new, |needs| vec![needs.input, needs.last])
     }
 
     fn dead(kept: &mut Kept) -> Vec<u64> {
@@ -189,7 +200,7 @@ mod tests {
     /// Writes a batch of records, each with whether it is whole.
     fn write(kept: &mut Kept, records: &[(&TaskId, bool)]) {
         let number = kept.next();
-        kept.append(number, records.len());
+        kept.append(number, records.iter().map(|(task, _)| *task));
         for (task, is_whole) in records {
             kept.record(task, *is_whole);
         }
@@ -240,7 +251,7 @@ mod tests {
     fn the_oldest_batch_is_given_up_where_few_records_are_needed() {
         let (a, mut kept) = (id("a"), Kept::default());
         // All but one are of tasks that the archive has.
-        kept.append(1, SLACK + 4);
+        kept.append(1, repeat_n(&a, SLACK + 4));
         kept.found(a.clone(), 1, 1);
         assert_eq!(kept.next_to_give_up(), None);
         write(&mut kept, &[(&a, false)]);
@@ -252,7 +263,7 @@ mod tests {
     #[test]
     fn a_batch_that_is_spared_is_not_given_up_and_the_next_one_is() {
         let (a, b, mut kept) = (id("a"), id("b"), Kept::default());
-        kept.append(1, SLACK + 9);
+        kept.append(1, repeat_n(&a, SLACK + 9));
         kept.found(a.clone(), 1, 1);
         write(&mut kept, &[(&b, true)]);
         kept.taint([1]);
@@ -267,7 +278,7 @@ mod tests {
     fn what_nobody_needed_when_it_was_found_is_dropped() {
         let (a, mut kept) = (id("a"), Kept::default());
         for (number, records) in [(3, 5), (4, 2), (7, 1)] {
-            kept.append(number, records);
+            kept.append(number, repeat_n(&a, records));
         }
         kept.found(a.clone(), 4, 7);
         kept.drop_unneeded();
@@ -275,5 +286,19 @@ mod tests {
         assert!(kept.needs(&a, 4) && kept.needs(&a, 7) && kept.next() == 8);
         kept.bury(&a);
         assert_eq!((kept.dead().len(), kept.records), (3, 0));
+    }
+
+    #[test]
+    fn a_batch_holds_what_was_written_to_it_until_it_is_dead() {
+        let (a, b, c, mut kept) = (id("a"), id("b"), id("c"), Kept::default());
+        write(&mut kept, &[(&a, true), (&b, true)]);
+        write(&mut kept, &[(&a, true)]);
+        write(&mut kept, &[(&a, true), (&b, false)]);
+        kept.bury(&a);
+        let holding = |kept: &Kept, ids: &[&TaskId]| kept.holding(ids.iter().copied());
+        assert_eq!(holding(&kept, &[&a]), [1, 3], "the archive has it, b needs both");
+        write(&mut kept, &[(&b, true), (&c, true)]);
+        assert_eq!((holding(&kept, &[&a]), holding(&kept, &[&a, &c])), (vec![], vec![4]));
+        assert!(holding(&kept, &[]).is_empty());
     }
 }

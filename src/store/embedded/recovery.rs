@@ -26,20 +26,35 @@ struct Found {
     input: Option<u64>,
     /// The batch that holds the rest.
     last: u64,
+    /// The batches that hold bytes of it that were not dropped, or attempts.
+    held: Vec<u64>,
 }
 
 impl Found {
-    /// Takes the next record of the id in: the input of one that does not stand for itself is that of the launch of its run.
-    fn go_on(&mut self, mut next: Self) {
+    fn new(Entry { task, is_whole }: Entry<Task>, number: u64) -> Self {
+        let held = if task.is_stripped() { Vec::new() } else { vec![number] };
+        Self { task, input: is_whole.then_some(number), last: number, held }
+    }
+
+    /// Takes the next record of the id in: the input of one that does not stand for itself is that of the launch of its
+    /// run. Returns the batches that hold what it drops.
+    fn go_on(&mut self, mut next: Self) -> Vec<u64> {
+        let mut held = std::mem::take(&mut self.held);
+        held.append(&mut next.held);
         if next.input.is_none() && next.task.revision < self.task.revision {
             self.input = None;
-            return;
+            return Vec::new();
         }
         if next.input.is_none() && next.task.run == self.task.run {
             next.input = self.input;
             next.task.input = self.task.input.clone();
         }
         *self = next;
+        if self.task.is_stripped() {
+            return held;
+        }
+        self.held = held;
+        Vec::new()
     }
 }
 
@@ -58,11 +73,11 @@ pub(super) fn replay(
     let mut found: HashMap<TaskId, Found> = HashMap::new();
     journal.replay(|Batch { number, seq, entries }| {
         recovered.seq = recovered.seq.max(seq);
-        recovered.kept.append(number, entries.len());
-        for Entry { task, is_whole } in entries {
-            let next = Found { task, input: is_whole.then_some(number), last: number };
+        recovered.kept.append(number, entries.iter().map(|entry| &entry.task.id));
+        for entry in entries {
+            let next = Found::new(entry, number);
             match found.get_mut(&next.task.id) {
-                Some(known) => known.go_on(next),
+                Some(known) => recovered.kept.taint(known.go_on(next)),
                 None => drop(found.insert(next.task.id.clone(), next)),
             }
         }
@@ -70,9 +85,12 @@ pub(super) fn replay(
 
     table.start_from(archive.counts()?, archived_to);
     let mut moves = Vec::new();
-    for (id, Found { task, input, last }) in found {
+    for (id, Found { task, input, last, held }) in found {
         let previous = archive.get(&id)?.map(Arc::new);
-        if previous.as_ref().is_some_and(|archived| archived.revision >= task.revision) {
+        if let Some(archived) = previous.as_ref().filter(|archived| archived.revision >= task.revision) {
+            if archived.is_stripped() {
+                recovered.kept.taint(held);
+            }
             continue;
         }
         let Some(input) = input else {
@@ -121,7 +139,7 @@ mod tests {
         let (table, Recovered { seq, mut kept }) = replayed().unwrap();
         assert_eq!(table.all(), [Arc::clone(&settled)], "the archive has the other one");
         assert_eq!((seq, table.archived_to(), table.counts().total().success), (9, 4, 2));
-        assert_eq!(kept.needed_by(&settled.id).collect::<Vec<_>>(), [1, 2]);
+        assert!(kept.needs(&settled.id, 1) && kept.needs(&settled.id, 2));
         assert!(!kept.holds(&ended.id) && kept.dead().iter().eq([&4]) && kept.next() == 5);
     }
 
@@ -202,7 +220,7 @@ mod tests {
         let table = Table::new(1);
         let mut kept = replay(&journal, &reader, &table).unwrap().kept;
         assert_eq!(table.all(), [Arc::clone(&again)]);
-        assert_eq!(kept.needed_by(&again.id).collect::<Vec<_>>(), [2, 2]);
+        assert!(kept.needs(&again.id, 2) && !kept.needs(&again.id, 1));
         assert!(kept.dead().iter().eq([&1]));
     }
 }

@@ -281,9 +281,7 @@ impl Writer {
         let moves = &batch.moves;
         let changes = moves.iter().zip(&batch.are_whole).map(|(one, is_whole)| (&one.next, *is_whole));
         let carried = self.carried(batch);
-        // Before they are forgotten for the batches that are written now.
-        let without_bytes = moves.iter().filter(|one| one.has_dropped_bytes());
-        let tainted: Vec<_> = without_bytes.flat_map(|one| self.kept.needed_by(&one.next.id)).collect();
+        let tainted = self.tainted_by(moves);
         self.append_beside(&carried, self.seq + moves.len() as u64, changes, DELETED_MAX)?;
         self.kept.taint(tainted);
         Ok(())
@@ -310,9 +308,8 @@ impl Writer {
         }
         self.seq = seq;
         self.kept.dead().drain(..deleted);
-        let count = records.clone().count();
-        if count > 0 {
-            self.kept.append(number, count);
+        if records.clone().next().is_some() {
+            self.kept.append(number, records.clone().map(|(task, _)| &task.id));
         }
         for (task, is_whole) in records {
             self.kept.record(&task.id, is_whole);

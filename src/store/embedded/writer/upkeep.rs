@@ -3,15 +3,19 @@
 //!
 //! Invariant: what callers change is written where it has room alone, also where this has none.
 
+use std::collections::HashSet;
 use std::iter::empty;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use foldhash::fast::RandomState;
 
 use super::super::Health;
 use super::super::health::is_for_want_of_room;
 use super::{BATCH_BYTES_MAX, Batch, IDLE, Writer};
 use crate::pauses::Pauses;
 use crate::store::StoreError;
+use crate::store::table::Move;
 use crate::task::{Task, TaskId};
 
 /// The most batches deleted when idle.
@@ -66,6 +70,21 @@ impl Writer {
         let fitting = carried.iter().position(is_too_much).unwrap_or(carried.len());
         carried.truncate(fitting.max(1));
         carried
+    }
+
+    /// The batches that hold what these changes drop, also the one that they are written to.
+    pub(super) fn tainted_by(&self, moves: &[Move]) -> Vec<u64> {
+        let dropping = moves.iter().filter(|one| one.has_dropped_bytes());
+        let ids: HashSet<_, RandomState> = dropping.map(|one| &one.next.id).collect();
+        if ids.is_empty() {
+            return Vec::new();
+        }
+        let mut tainted = self.kept.holding(ids.iter().copied());
+        // One record of each holds nothing.
+        if moves.iter().filter(|one| ids.contains(&one.next.id)).count() > ids.len() {
+            tainted.push(self.kept.next());
+        }
+        tainted
     }
 
     /// Appends changes and what is carried beside them; the changes alone where there is no room for both.

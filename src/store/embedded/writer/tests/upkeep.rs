@@ -1,6 +1,8 @@
 //! What leaves the journal, and when.
 
 use super::*;
+use crate::store::Snapshot;
+use crate::task::ErrorKind;
 
 #[test]
 fn bytes_that_were_dropped_leave_the_journal_and_nothing_else_does() {
@@ -149,4 +151,96 @@ fn nothing_is_carried_before_the_disk_takes_writes_again() {
     assert_eq!((payload(&opened), &*opened.health.borrow()), (15, &Health::Writable), "it looks first");
     opened.tidy_up();
     assert_eq!(payload(&opened), 8);
+}
+
+/// One task drops what it has, beside another one that goes on needing the batches that they share.
+fn assert_dropped(mut opened: Opened, path: &TempDir) {
+    opened.drop_details("a");
+    let copied = tempfile::tempdir().unwrap();
+    Snapshot::open(path.path()).unwrap().copy_to(copied.path(), |_, _| {}).unwrap();
+    opened.tidy_up();
+    assert_eq!(payload(&opened), 5, "the input of b");
+    let mut restarted = super::opened(copied.path(), 99);
+    assert!(payload(&restarted) > 5, "it ended before it tidied up");
+    restarted.tidy_up();
+    assert_eq!(payload(&restarted), 5, "the input of b");
+}
+
+#[test]
+fn what_is_dropped_leaves_the_journal_with_what_the_runs_before_have_left() {
+    let (path, mut opened) = new();
+    let Change::Settle { run, attempt, .. } = settle(Some(Failure::new(ErrorKind::Refused, "no"))) else {
+        unreachable!()
+    };
+    let Change::Settle { output, .. } = with_output(1, 100) else { unreachable!() };
+    let failed = Change::Settle { run, attempt, output, is_notice_due: false };
+    opened.commit([("a", claim(7)), ("b", claim(5))]);
+    opened.commit([("a", failed), ("b", settle(None))]);
+    opened.commit([("a", claim(9))]);
+    opened.commit([("a", with_output(2, 1_000))]);
+    assert_dropped(opened, &path);
+}
+
+#[test]
+fn what_is_dropped_leaves_the_journal_where_another_record_of_it_is_the_last() {
+    let (path, mut opened) = new();
+    opened.commit([("a", claim(7))]);
+    opened.commit([("a", with_output(1, 100)), ("b", claim(5))]);
+    opened.commit([("a", Change::BeginRevoke)]);
+    let revision = opened.table.get(&id("a")).unwrap().revision;
+    let not_undone = Err(Failure::new(ErrorKind::Refused, "no"));
+    opened.commit([("a", Change::EndRevoke { revision, result: not_undone })]);
+    assert_dropped(opened, &path);
+}
+
+#[test]
+fn what_is_dropped_leaves_the_journal_also_once_it_is_in_the_archive() {
+    let (path, mut opened) = new();
+    opened.commit([("a", claim(7)), ("b", claim(5))]);
+    opened.commit([("a", with_output(1, 100))]);
+    let archived = opened.archive(1);
+    let mut batch = Batch::default();
+    opened.writer.take(&mut batch, Request::Archived(archived));
+    opened.writer.commit(&mut batch);
+    assert!(!opened.writer.kept.holds(&id("a")));
+    assert_dropped(opened, &path);
+}
+
+#[test]
+fn what_was_dropped_leaves_the_journal_also_where_the_archive_alone_says_so() {
+    let (path, mut opened) = new();
+    opened.commit([("a", claim(7)), ("b", claim(5))]);
+    opened.commit([("a", with_output(1, 100)), ("b", settle(None))]);
+    opened.drop_details("a");
+    opened.commit([("b", Change::BeginRevoke)]);
+    assert_eq!(opened.archive(1), [id("a")]);
+    let of_drop = "DELETE FROM journal WHERE batch = 3";
+    assert_eq!(opened.writer.journal.connection().execute(of_drop, []).unwrap(), 1);
+    drop(opened);
+    let mut restarted = super::opened(path.path(), 99);
+    assert!(payload(&restarted) > 5);
+    restarted.tidy_up();
+    assert_eq!(payload(&restarted), 5);
+}
+
+#[test]
+fn what_is_dropped_by_the_commit_that_brought_it_leaves_the_journal() {
+    let (_path, mut opened) = new();
+    opened.commit([("a", claim(7)), ("b", claim(5)), ("a", with_output(1, 100)), ("a", Change::Revoke)]);
+    assert_eq!(payload(&opened), 112);
+    opened.tidy_up();
+    assert_eq!(payload(&opened), 5, "the input of b");
+}
+
+#[test]
+fn what_drops_bytes_is_written_once() {
+    let (path, mut opened) = new();
+    opened.commit([("a", claim(7))]);
+    opened.commit([("a", settle(None))]);
+    opened.commit([("b", claim(5)), ("a", Change::Revoke)]);
+    opened.tidy_up();
+    assert_eq!((opened.writer.kept.next(), payload(&opened)), (4, 5));
+    drop(opened);
+    let restarted = super::opened(path.path(), 99);
+    assert!(restarted.writer.kept.is_tidy(), "also at a start");
 }
