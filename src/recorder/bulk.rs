@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use self::operation::{Matched, Operation, Progress};
+use super::recovery::when_there_is_room;
 use super::{Inner, Recorder};
 use crate::store::{Filter, StoreError};
 use crate::sync::{Mutex, MutexGuard};
@@ -202,7 +203,7 @@ impl Recorder {
 
     /// Goes on with what the last process left.
     pub(super) async fn resume_bulks(&self) -> Result<(), StoreError> {
-        for (key, value) in self.inner.store.notes(NOTED_UNDER).await? {
+        for (key, value) in when_there_is_room(|| self.inner.store.notes(NOTED_UNDER)).await? {
             let progress = match serde_json::from_slice::<Progress>(&value) {
                 Ok(progress) => progress,
                 Err(error) => {

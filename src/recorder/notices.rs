@@ -20,9 +20,9 @@ use tracing::field::display;
 
 use super::Inner;
 use super::lane::{Lane, Work};
-use super::recovery::BUSY_PAUSE;
+use super::recovery::when_there_is_room;
 use crate::store::StoreError;
-use crate::sync::time::{Instant, sleep, sleep_until};
+use crate::sync::time::{Instant, sleep_until};
 use crate::sync::{Mutex, MutexGuard};
 use crate::task::{Change, ErrorKind, Failure, HandlerName, Outcome, Purpose, Retry, Task, TaskId};
 
@@ -207,13 +207,8 @@ impl Inner {
     }
 
     async fn end_notice(&self, task: &Task) -> Result<(), StoreError> {
-        loop {
-            match self.store.change(&task.id, Change::EndNotice { run: task.run }).await {
-                Ok(_) => return Ok(()),
-                Err(StoreError::Busy) => sleep(BUSY_PAUSE).await,
-                Err(error) => return Err(error),
-            }
-        }
+        let change = Change::EndNotice { run: task.run };
+        when_there_is_room(|| self.store.change(&task.id, change.clone())).await.map(drop)
     }
 
     /// One attempt. Returns what is left to do, and after which pause.

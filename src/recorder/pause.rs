@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Recorder;
+use super::recovery::when_there_is_room;
 use crate::store::{Store, StoreError};
 use crate::task::HandlerName;
 
@@ -31,7 +32,7 @@ impl Recorder {
 
     /// Pauses what was paused when the last process ended.
     pub(super) async fn restore_pauses(&self) -> Result<(), StoreError> {
-        let paused = noted_paused(&self.inner.store).await?;
+        let paused = when_there_is_room(|| noted_paused(&self.inner.store)).await?;
         for lane in self.inner.lanes.load().values().filter(|lane| is_noted_paused(&paused, &lane.name)) {
             lane.pause(true);
             tracing::warn!(handler = %lane.name, "is paused, as it was before");

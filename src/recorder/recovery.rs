@@ -1,14 +1,15 @@
 //! The start after a stop or a crash: what the last process left is taken over.
 
-use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
 
 use super::lane::Lane;
-use super::{LaunchError, Recorder};
+use super::run::PAUSES;
+use super::{Launch, LaunchError, Recorder};
 use crate::store::{Claim, Moved, StoreError};
 use crate::sync::time::{Instant, sleep};
 use crate::task::{Attempt, Change, ErrorKind, Failure, OnCrash, Phase, StartKind, TaskId};
@@ -16,7 +17,7 @@ use crate::task::{Attempt, Change, ErrorKind, Failure, OnCrash, Phase, StartKind
 /// How many interrupted runs are settled at once: enough for whole commits.
 const RECOVERED_AT_ONCE: usize = 1_024;
 /// How long one of them waits where they are more than the store takes at once.
-pub(super) const BUSY_PAUSE: Duration = Duration::from_millis(5);
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 /// What [`Recorder::recover`] has found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -58,32 +59,64 @@ impl Recorder {
             report.resumed += 1;
         }
         report.interrupted = cut_off.len();
-        let again: Vec<_> = stream::iter(cut_off)
-            .map(|claim| self.interrupt(claim))
-            .buffer_unordered(RECOVERED_AT_ONCE)
-            .try_filter_map(|again| ready(Ok(again)))
-            .try_collect()
-            .await?;
-        report.launched_again = again.len();
-        let launches = stream::iter(again).map(|(lane, id)| async move {
-            let place = lane.reserve_anyway();
-            self.start_in_lane(&lane, id, StartKind::Retry { trace: None }, Some(place)).await
-        });
-        let mut launches = launches.buffer_unordered(RECOVERED_AT_ONCE);
-        while let Some(launched) = launches.next().await {
-            if let Err(LaunchError::Store(error)) = launched {
-                return Err(error);
-            }
-        }
+        report.launched_again = self.take_over(cut_off).await?;
         for task in found.revoking {
             let failure =
                 Failure::new(ErrorKind::Interrupted, "the service ended while the revoke was under way");
             let change = Change::EndRevoke { revision: task.revision, result: Err(failure) };
-            self.inner.store.change(&task.id, change).await?;
+            when_there_is_room(|| self.inner.store.change(&task.id, change.clone())).await?;
         }
         self.inner.resume_notices(found.notices).await?;
         self.resume_bulks().await?;
         Ok(report)
+    }
+
+    /// Settles runs that a process has left, and launches again what is to be. Returns how many those are.
+    ///
+    /// After an error it begins nothing more, but ends what it has begun: the next start finds a run that is settled no
+    /// more, and its launch would be lost.
+    async fn take_over(&self, cut_off: Vec<Claim>) -> Result<usize, StoreError> {
+        let (mut left, mut under_way) = (cut_off.into_iter(), FuturesUnordered::new());
+        let (mut launched, mut result) = (0, Ok(()));
+        loop {
+            while result.is_ok()
+                && under_way.len() < RECOVERED_AT_ONCE
+                && let Some(claim) = left.next()
+            {
+                under_way.push(async move {
+                    match self.interrupt(claim).await? {
+                        Some((lane, id)) => self.launch_again(&lane, id).await,
+                        None => Ok(false),
+                    }
+                });
+            }
+            match under_way.next().await {
+                Some(Ok(is_launched)) => launched += usize::from(is_launched),
+                Some(Err(error)) => result = Err(error),
+                None => return result.map(|()| launched),
+            }
+        }
+    }
+
+    /// Launches a run again that is settled, as soon as the store can write. Returns whether it was.
+    async fn launch_again(&self, lane: &Arc<Lane>, id: TaskId) -> Result<bool, StoreError> {
+        let mut pauses = PAUSES;
+        loop {
+            let (place, kind) = (lane.reserve_anyway(), StartKind::Retry { trace: None });
+            let pause = match self.start_in_lane(lane, id.clone(), kind, Some(place)).await {
+                Ok(launch) => return Ok(matches!(launch, Launch::Started(_))),
+                Err(LaunchError::Store(StoreError::Busy)) => BUSY_PAUSE,
+                Err(LaunchError::Store(error @ StoreError::Unavailable(_))) => {
+                    tracing::warn!(task.id = %id, %error, "not launched again yet, will try again");
+                    pauses.take()
+                }
+                Err(LaunchError::Store(error)) => return Err(error),
+                Err(LaunchError::Draining | LaunchError::QueueFull | LaunchError::UnknownHandler) => {
+                    return Ok(false);
+                }
+            };
+            sleep(pause).await;
+        }
     }
 
     /// Settles a run that a process has left. Returns what is to be launched again.
@@ -138,5 +171,17 @@ impl Recorder {
             self.inner.enqueue_notice(&task);
         }
         Ok(lane.map(|(lane, _)| (lane, task.id.clone())))
+    }
+}
+
+/// Asks the store until it has room for it.
+pub(super) async fn when_there_is_room<T, F: Future<Output = Result<T, StoreError>>>(
+    mut ask: impl FnMut() -> F,
+) -> Result<T, StoreError> {
+    loop {
+        match ask().await {
+            Err(StoreError::Busy) => sleep(BUSY_PAUSE).await,
+            answer => return answer,
+        }
     }
 }

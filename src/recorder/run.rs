@@ -26,7 +26,7 @@ use crate::task::{
 };
 
 /// How long a write that failed waits until it is tried again, at first and at most.
-const PAUSES: Pauses = Pauses::new(Duration::from_millis(100), Duration::from_secs(2));
+pub(super) const PAUSES: Pauses = Pauses::new(Duration::from_millis(100), Duration::from_secs(2));
 
 /// What a launch came to, said as soon as it is durable.
 type Word = Result<Launch, StoreError>;

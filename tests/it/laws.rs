@@ -661,7 +661,7 @@ impl Meddler for Failing {
                 let error = self.fails_with.lock().unwrap().clone();
                 error.map_or(Ok(()), Err)?;
             }
-            Asked::Change(_) | Asked::Get | Asked::List => {}
+            Asked::Change(_) | Asked::Get | Asked::List | Asked::Notes => {}
         }
         Ok(())
     }

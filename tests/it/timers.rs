@@ -5,27 +5,30 @@ mod server;
 use std::future::pending;
 use std::path::Path;
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use hyper::Method;
+use jiff::Timestamp;
+use serde_json::json;
 use task_recorder::handler::command::CommandSettings;
 use task_recorder::handler::webhook::{Egress, Tls, WebhookSettings};
 use task_recorder::handler::{Action, Command, Webhook};
-use task_recorder::recorder::{BulkAction, LaneSpec, Launch, NoticeSpec, Recorder, Work};
+use task_recorder::recorder::{Bulk, BulkAction, BulkState, LaneSpec, Launch, NoticeSpec, Recorder, Work};
 use task_recorder::store::{Filter, MemoryStore, Moved, Store, StoreError};
 use task_recorder::task::{
-    Change, Code, ErrorKind, Failure, Input, Outcome, Policy, Rate, Request, Retention, Retry, StateName,
-    Task,
+    Change, Code, ErrorKind, Failure, Input, OnCrash, Outcome, Policy, Rate, Request, Retention, Retry,
+    Start, StartKind, StateName, Task,
 };
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::handlers::{assert_failed, handler as handler_that};
 use crate::life::retry;
-use crate::stores::{claim, failure, handler, id, launch, success};
+use crate::stores::{attempt, claim, failure, handler, id, launch, success};
 use crate::support::clock::Clock;
 use crate::support::meddled::{Asked, Meddler, meddled};
 use crate::support::receiver::{Answer, Behaviour, Receiver};
@@ -337,6 +340,78 @@ async fn a_start_settles_again_after_5_ms_what_the_store_had_no_room_for() {
     drop(claim(&*store, &id("order"), launch("in")).await);
     let report = Recorder::new(store).recover().await.unwrap();
     assert_eq!((report.interrupted, moments.pauses()), (1, vec![ms(5); 5]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_asks_again_after_5_ms_whatever_the_store_had_no_room_for() {
+    let meant: [fn(Asked<'_>) -> bool; 4] = [
+        |asked| matches!(asked, Asked::Notes),
+        |asked| matches!(asked, Asked::Change(Change::Claim(Start { kind: StartKind::Retry { .. }, .. }))),
+        |asked| matches!(asked, Asked::Change(Change::EndRevoke { .. })),
+        |asked| matches!(asked, Asked::Change(Change::EndNotice { .. })),
+    ];
+    for (number, is_meant) in meant.into_iter().enumerate() {
+        let (store, moments) = failing(&StoreError::Busy, 5, is_meant);
+        drop(claim(&*store, &id("runs"), launch("in")).await);
+        crate::stores::run(&*store, &id("revokes"), success()).await;
+        store.change(&id("revokes"), Change::BeginRevoke).await.unwrap();
+        let due = claim(&*store, &id("tells"), launch("in")).await.with_notice(true);
+        store.settle(due, attempt(1, &success()), None).await.unwrap();
+
+        let (well, _) = work(|_| success());
+        let policy = Policy { on_crash: OnCrash::Retry, ..Policy::default() };
+        let recorder = Recorder::with_lanes(store, [lane(well, policy)]);
+        assert_eq!(recorder.recover().await.unwrap().launched_again, 1, "{number}");
+        assert_eq!(moments.pauses()[..5], [ms(5); 5], "{number}");
+        let task = settled(&recorder, "runs").await;
+        assert_eq!((task.run, task.state_name()), (2, StateName::Success), "{number}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_looks_again_after_5_ms_what_became_of_a_bulk_operation() {
+    let (store, moments) = failing(&StoreError::Busy, 5, |asked| matches!(asked, Asked::Get));
+    let bulk = Bulk {
+        number: 1,
+        action: BulkAction::Forget,
+        filter: Filter::default(),
+        state: BulkState::Running,
+        matched: 1,
+        done: 0,
+        skipped: 0,
+        failed: 0,
+        failures: Vec::new(),
+        started: Timestamp::UNIX_EPOCH,
+        ended: None,
+    };
+    let in_hand = json!([{"id": "order", "entered": 2, "run": 1, "revision": 2}]);
+    let note = json!({"bulk": bulk, "last": 2, "after": 2, "in_hand": in_hand});
+    store.put_note("bulk/00000000000000000001", Some(note.to_string().into_bytes())).await.unwrap();
+    let recorder = Recorder::new(store);
+    recorder.recover().await.unwrap();
+    assert_eq!((moments.pauses(), recorder.bulk(1).unwrap().done), (vec![ms(5); 5], 1));
+}
+
+/// Else its launch would be lost: the next start finds a run that has ended.
+#[tokio::test(start_paused = true)]
+async fn what_a_start_has_settled_it_launches_again_also_when_it_fails_itself() {
+    let settles = AtomicUsize::new(0);
+    let (store, claims) = failing(&full(), 3, move |asked| match asked {
+        Asked::Change(Change::Settle { .. }) => settles.fetch_add(1, Ordering::Relaxed) == 2,
+        Asked::Change(Change::Claim(Start { kind: StartKind::Retry { .. }, .. })) => true,
+        _ => false,
+    });
+    for name in ["a", "b", "c", "d"] {
+        drop(claim(&*store, &id(name), launch("in")).await);
+    }
+    let (hangs, policy) = (takes(LONG), Policy { on_crash: OnCrash::Retry, ..Policy::default() });
+    let recorder = Recorder::with_lanes(store, [lane(hangs, policy)]);
+    assert_eq!(recorder.recover().await, Err(full()));
+    assert!(claims.count() > 3, "they were tried until it could be written");
+    for (name, run) in [("a", 2), ("b", 2), ("c", 1), ("d", 2)] {
+        let task = recorder.status(&id(name)).await.unwrap().unwrap();
+        assert!(task.is_working() && task.run == run, "{task:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

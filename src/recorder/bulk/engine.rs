@@ -8,6 +8,7 @@ use futures_util::{StreamExt as _, stream};
 use super::operation::{Became, InHand, Operation};
 use super::{BulkAction, forget_old};
 use crate::pauses::Pauses;
+use crate::recorder::recovery::when_there_is_room;
 use crate::recorder::{Launch, LaunchError, Recorder};
 use crate::store::{Moved, StoreError};
 use crate::sync::time::sleep;
@@ -159,7 +160,7 @@ fn failed_revoke(task: &Task, hand: &InHand) -> Option<Became> {
 pub(super) async fn take_stock(recorder: &Recorder, operation: &Operation) -> Result<(), StoreError> {
     let action = operation.action();
     for hand in operation.in_hand() {
-        let task = recorder.status(&hand.id).await?;
+        let task = when_there_is_room(|| recorder.status(&hand.id)).await?;
         if let Some(became) = has_become(action, task.as_deref(), &hand) {
             operation.count(&hand, became);
         }

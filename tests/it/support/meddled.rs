@@ -15,6 +15,7 @@ pub(crate) enum Asked<'a> {
     Change(&'a Change),
     Get,
     List,
+    Notes,
 }
 
 /// What a test does to a store.
@@ -69,6 +70,7 @@ impl<M: Meddler> Store for Meddled<M> {
     }
 
     async fn notes(&self, prefix: &str) -> Result<Vec<Note>, StoreError> {
+        self.meddler.before(Asked::Notes).await?;
         self.store.notes(prefix).await
     }
 
