@@ -7,7 +7,8 @@
 //! enters a state only at a place behind all others, so one that was working has a later place when it settles; a drop
 //! of details keeps the place, and nothing gives them back there; and a settled task that is not at rest, because it is
 //! being revoked or its outcome is still to be told, and that may come to rest at its old place, holds `done_to` in
-//! front of it. Every change is fenced by the place, so that one that comes too late does nothing.
+//! front of it. So does one that has settled in the future, before the clock was set back: else nothing behind it would
+//! have its turn until then. Every change is fenced by the place, so that one that comes too late does nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +56,8 @@ struct Rule {
     deed: Deed,
     /// None at first.
     done_to: Option<u64>,
+    /// Whether it was told in the log that tasks have settled in the future.
+    is_ahead_told: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +74,9 @@ fn rules(retention: &Retention) -> Vec<Rule> {
         ("failed", &[Failed], retention.failed, Deed::Expire),
         ("details", &[Success, Failed], retention.details, Deed::DropDetails),
     ];
-    let rule = |(name, states, age, deed)| Some(Rule { name, states, age: age?, deed, done_to: None });
+    let rule = |(name, states, age, deed)| {
+        Some(Rule { name, states, age: age?, deed, done_to: None, is_ahead_told: false })
+    };
     all.into_iter().filter_map(rule).collect()
 }
 
@@ -109,20 +114,26 @@ impl Rule {
         let cutoff = Timestamp::now().checked_sub(age).unwrap_or(Timestamp::MIN);
         let filter = Filter { states: self.states.to_vec(), ..Filter::default() };
         let mut query = Query { filter, order: Order::Ascending, after: self.done_to, limit: PAGE };
-        let (mut held, mut changed) = (None, 0);
+        let (mut held, mut first_ahead, mut changed) = (None, None, 0);
         loop {
             let begun = Instant::now();
             let page = store.list(&query).await?;
+            // As it is now: what settles while this goes on is not in the future.
+            let now = Timestamp::now();
             let found = page.tasks.len();
-            // The times go up with the places. Where a clock went back, what is behind waits a little longer.
-            let due: Vec<_> = page.tasks.into_iter().take_while(|task| task.since <= cutoff).collect();
-            let is_end = due.len() < found || page.next.is_none();
-            let last = due.last().map(|task| task.entered);
+            // The times go up with the places. Where a clock went back, what is behind waits a little longer: for as long
+            // as the rule's age at most, because what has settled in the future is passed by.
+            let is_in_turn = |task: &Arc<Task>| task.since <= cutoff || task.since > now;
+            let seen: Vec<_> = page.tasks.into_iter().take_while(is_in_turn).collect();
+            let is_end = seen.len() < found || page.next.is_none();
+            let last = seen.last().map(|task| task.entered);
             query.after = if is_end { last.or(query.after) } else { page.next };
 
+            let (ahead, due): (Vec<_>, Vec<_>) = seen.into_iter().partition(|task| task.since > now);
             let done = self.change_all(store, due).await?;
             changed += done.changed;
-            held = held.into_iter().chain(done.held).min();
+            held = [held, done.held, ahead.first().map(|task| task.entered)].into_iter().flatten().min();
+            first_ahead = first_ahead.or(ahead.into_iter().next());
             self.done_to = query.after.map(|place| held.map_or(place, |held| place.min(held - 1)));
             if is_end {
                 break;
@@ -132,7 +143,17 @@ impl Rule {
         if changed > 0 {
             tracing::info!(rule = self.name, tasks = changed, "dropped what is too old");
         }
+        self.tell_ahead(first_ahead.as_deref());
         Ok(())
+    }
+
+    /// Once, until there is none any more.
+    fn tell_ahead(&mut self, task: Option<&Task>) {
+        if let Some(task) = task.filter(|_| !self.is_ahead_told) {
+            let (id, since) = (&task.id, task.since);
+            tracing::warn!(rule = self.name, task.id = %id, %since, "a task has settled in the future, and stays until its age is reached; was the clock set back?");
+        }
+        self.is_ahead_told = task.is_some();
     }
 
     async fn change_all(&self, store: &dyn Store, due: Vec<Arc<Task>>) -> Result<Done, StoreError> {
@@ -269,18 +290,43 @@ mod tests {
         assert_eq!((rule.done_to, is_dropped(&store, &task).await), (Some(task.entered), true));
     }
 
+    /// One that has settled at this time.
+    async fn settled_at(store: &dyn Store, name: &str, since: Timestamp) -> Arc<Task> {
+        let like = settled(store, "like").await;
+        done(store.change(&like.id, Change::Revoke).await.unwrap());
+        let task = Task { since, ..(*like).clone() };
+        done(store.change(&name.parse().unwrap(), Change::Import(Box::new(task))).await.unwrap())
+    }
+
     #[tokio::test]
     async fn nothing_behind_what_is_too_young_is_passed_by() {
-        let store = MemoryStore::new();
-        let task = settled(&store, "a").await;
-        let young = Task { since: Timestamp::now() + Duration::from_hours(1), ..(*task).clone() };
+        let (store, now) = (MemoryStore::new(), Timestamp::now());
+        let task = settled_at(&store, "a", now - Duration::from_hours(2)).await;
         for n in 0..=PAGE {
-            let id: TaskId = format!("t{n}").parse().unwrap();
-            done(store.change(&id, Change::Import(Box::new(young.clone()))).await.unwrap());
+            settled_at(&store, &format!("t{n}"), now).await;
         }
-        let mut rule = drop_details(Duration::ZERO);
+        let mut rule = drop_details(Duration::from_hours(1));
         rule.apply(&store).await.unwrap();
         assert_eq!((rule.done_to, is_dropped(&store, &task).await), (Some(task.entered), true));
+    }
+
+    #[tokio::test]
+    async fn it_goes_on_behind_what_has_settled_in_the_future() {
+        let (store, soon) = (MemoryStore::new(), Timestamp::now() + Duration::from_hours(1));
+        let before = settled(&store, "a").await;
+        let mut ahead = Vec::new();
+        for n in 0..=PAGE {
+            ahead.push(settled_at(&store, &format!("t{n}"), soon).await);
+        }
+        let behind = settled(&store, "b").await;
+        let mut rule = drop_details(Duration::ZERO);
+        for _ in 0..2 {
+            rule.apply(&store).await.unwrap();
+            assert!(is_dropped(&store, &before).await && is_dropped(&store, &behind).await);
+            assert!(!is_dropped(&store, &ahead[0]).await && !is_dropped(&store, &ahead[PAGE]).await);
+            assert_eq!(rule.done_to, Some(ahead[0].entered - 1), "it holds in front of them");
+            assert!(rule.is_ahead_told);
+        }
     }
 
     #[tokio::test]
