@@ -8,6 +8,7 @@ pub mod webhook;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -70,6 +71,15 @@ impl Handler {
 }
 
 impl Action {
+    /// How long it may take to end once it is told to, but for what a system takes that is stuck.
+    #[must_use]
+    pub fn ending(&self) -> Duration {
+        match self {
+            Self::Webhook(_) => Duration::ZERO,
+            Self::Command(command) => command.settings().kill_after,
+        }
+    }
+
     async fn run(&self, task: &Task, attempt: u32, purpose: Purpose, ending: &CancellationToken) -> Outcome {
         match self {
             Self::Webhook(webhook) => webhook.run(task, attempt, purpose, ending).await,

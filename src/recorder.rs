@@ -22,6 +22,7 @@ mod run;
 #[cfg(test)]
 mod samples;
 mod spans;
+mod stop;
 mod tally;
 mod waiters;
 
@@ -42,7 +43,7 @@ use self::waiters::Waiters;
 use crate::spans::Spans;
 use crate::store::{Counts, Feed, Health, Moved, Page, Query, Refused, Store, StoreError, StoreTally};
 use crate::sync::TaskTracker;
-use crate::sync::time::{Instant, timeout, timeout_at};
+use crate::sync::time::{Instant, timeout_at};
 use crate::task::{Change, HandlerName, Refusal, Request, Start, StartKind, Task, TaskId, Trace};
 
 pub use self::bulk::{Bulk, BulkAction, BulkError, BulkFailure, BulkState};
@@ -50,12 +51,6 @@ pub use self::lane::{LaneCounts, LaneSpec, Work};
 pub use self::notices::NoticeSpec;
 pub use self::recovery::RecoveryReport;
 pub use self::tally::{Figures, HandlerTally, LaunchResult, Tally};
-
-/// How long runs may take to end once they are told to: a command gets KILL 5 s after TERM unless the config says
-/// otherwise.
-const LAST_ENDINGS: Duration = Duration::from_secs(7);
-/// How long it then takes at most until every run has given up.
-const LAST_SETTLES: Duration = Duration::from_secs(1);
 
 /// Launches and records. Cheap to clone; all clones are the same recorder.
 #[derive(Clone)]
@@ -364,32 +359,6 @@ impl Recorder {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.inner.draining.is_cancelled()
-    }
-
-    /// Stops in order: no new launches, runs go on for the `grace` period, the rest is recorded as failed with kind
-    /// `shutdown`, the store is closed.
-    pub async fn stop(&self, grace: Duration) {
-        let inner = &self.inner;
-        inner.draining.cancel();
-        inner.runs.close();
-        if timeout(grace, inner.runs.wait()).await.is_err() {
-            tracing::warn!(runs = inner.runs.len(), "the grace period is over, ending what still runs");
-            inner.aborting.cancel();
-            inner.endings.end_all();
-            if timeout(LAST_ENDINGS, inner.runs.wait()).await.is_err() {
-                inner.giving_up.cancel();
-                if timeout(LAST_SETTLES, inner.runs.wait()).await.is_err() {
-                    tracing::error!(
-                        runs = inner.runs.len(),
-                        "left without an outcome, the next start records them"
-                    );
-                }
-            }
-        }
-        // What is left stays as it is, and nobody else tells those who wait for it.
-        inner.giving_up.cancel();
-        inner.waiters.notify_all();
-        inner.store.close().await;
     }
 }
 

@@ -1,6 +1,7 @@
 //! The handlers of a config: `[handlers.NAME]`, with its action, its policy, its revoke action and its notices.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::action::{self, TYPE, Type};
 use super::error::{Fault, Hint, Place};
@@ -9,7 +10,7 @@ use super::outbound::Outbound;
 use super::reader::Section;
 use super::{bytes, known_keys, policy};
 use crate::handler::{Action, Handler, Webhook};
-use crate::task::HandlerName;
+use crate::task::{HandlerName, Policy};
 
 /// The tables of a handler, as what stands behind its name.
 const OWN: &str = "";
@@ -58,6 +59,8 @@ fn handler(
         action::of_other_type(&table, kind, key).or_else(|| belongs_elsewhere(&name, OWN, key))
     });
     let action = action?;
+    let ending = revoke.as_ref().map_or(Duration::ZERO, Action::ending).max(action.ending());
+    let policy = Policy { ending, ..policy };
     Some(Handler { name, is_default, input_bytes_max, action, revoke, policy, on_success, on_failure })
 }
 

@@ -39,6 +39,8 @@ pub(super) fn read(section: &mut Section<'_, '_>, kind: Option<Type>, name: &Han
         rate: section.optional("rate", &StartsPerTime),
         queue_max: section.get("queue", default.queue_max, &QUEUE),
         match_input: section.get("match_input", default.match_input, &Switch),
+        // What its actions say.
+        ending: default.ending,
         retry: Retry { in_doubt, ..retry(section.section("retry", false), &default.retry, name) },
     }
 }

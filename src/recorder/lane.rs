@@ -85,6 +85,8 @@ struct State {
     is_paused: bool,
     /// The earliest start that the rate allows.
     next_start: Option<Instant>,
+    /// Of all specs so far: an attempt ends as it began.
+    longest_ending: Duration,
 }
 
 /// A right to run now, or a place in the queue. Dropping it gives it back.
@@ -127,12 +129,13 @@ pub(super) enum Next {
 
 impl Lane {
     pub(super) fn new(spec: LaneSpec, tally: &Tally) -> Self {
+        let state = State { longest_ending: spec.policy.ending, ..State::default() };
         Self {
             name: spec.handler.clone(),
             tally: tally.of(&spec.handler),
             spec: ArcSwapOption::from_pointee(spec),
             notices: NoticeQueue::default(),
-            state: Mutex::default(),
+            state: Mutex::new(state),
             wake: Notify::new(),
         }
     }
@@ -149,6 +152,8 @@ impl Lane {
         if rate(&spec) != rate(&self.spec.load_full()) {
             state.next_start = None;
         }
+        let ending = spec.as_ref().map_or(Duration::ZERO, |spec| spec.policy.ending);
+        state.longest_ending = state.longest_ending.max(ending);
         // Within the lock: who looks at the state sees the spec that belongs to it.
         self.spec.store(spec);
         drop(state);
@@ -218,6 +223,11 @@ impl Lane {
             is_paused: state.is_paused,
             oldest_queued: state.queue.values().next().map(|claim| claim.task().since),
         }
+    }
+
+    /// How long an attempt may take to end once it is told to, also one that began before a reload.
+    pub(super) fn longest_ending(&self) -> Duration {
+        self.state().longest_ending
     }
 
     /// Takes the next task whose turn it is.

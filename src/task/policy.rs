@@ -17,10 +17,12 @@ pub struct Policy {
     pub queue_max: usize,
     /// Whether a launch of a known id with another input is refused.
     pub match_input: bool,
+    /// How long an attempt, also one to undo a success, may take to end once it is told to.
+    pub ending: Duration,
 }
 
 impl Default for Policy {
-    /// One attempt, no rate, and limits that only a flood reaches.
+    /// One attempt that ends at once, no rate, and limits that only a flood reaches.
     fn default() -> Self {
         Self {
             retry: Retry::default(),
@@ -29,6 +31,7 @@ impl Default for Policy {
             rate: None,
             queue_max: 100_000,
             match_input: false,
+            ending: Duration::ZERO,
         }
     }
 }

@@ -52,12 +52,14 @@ fn a_webhook_is_tried_again_and_a_command_is_not_unless_the_config_says_so() {
         rate: None,
         queue_max: 100_000,
         match_input: false,
+        ending: Duration::ZERO,
     };
     assert_eq!(only(&config).policy, policy);
     assert!(only(&config).revoke.is_none());
 
     let config = good(&command(""));
-    let policy = Policy { retry: Retry { attempts: 1, ..retry }, concurrency: 16, ..policy };
+    let ending = Duration::from_secs(5);
+    let policy = Policy { retry: Retry { attempts: 1, ..retry }, concurrency: 16, ending, ..policy };
     assert_eq!(only(&config).policy, policy);
     assert!(only(&config).revoke.is_none());
 }
@@ -86,12 +88,27 @@ fn every_key_of_a_policy_can_be_set_inline_or_in_a_table() {
         rate: Some(Rate { starts: 100, per: Duration::from_secs(1) }),
         queue_max: 0,
         match_input: true,
+        ending: Duration::ZERO,
     };
     for retry in [inline, table, dotted] {
-        for handler in [command(keys), webhook(keys)] {
-            assert_eq!(only(&good(&format!("{handler}{retry}"))).policy, policy, "{handler}{retry}");
+        let of_command = Policy { ending: Duration::from_secs(5), ..policy.clone() };
+        for (handler, policy) in [(command(keys), &of_command), (webhook(keys), &policy)] {
+            assert_eq!(&only(&good(&format!("{handler}{retry}"))).policy, policy, "{handler}{retry}");
         }
     }
+}
+
+#[test]
+fn the_longest_kill_after_of_a_handler_is_how_long_its_attempts_may_take_to_end() {
+    let ending = |config: &str| only(&good(config)).policy.ending;
+    let revoke =
+        |keys: &str| format!("[handlers.a.revoke]\ntype = \"command\"\ncommand = [\"undo\"]\n{keys}");
+    let (one, long) = ("kill_after = \"1s\"\n", "kill_after = \"10m\"\n");
+    let (second, minutes) = (Duration::from_secs(1), Duration::from_mins(10));
+    assert_eq!(ending(&command(one)), second);
+    assert_eq!(ending(&(command(one) + &revoke(long))), minutes);
+    assert_eq!(ending(&(command(long) + &revoke(one))), minutes);
+    assert_eq!(ending(&(webhook("") + &revoke(one))), second);
 }
 
 #[test]

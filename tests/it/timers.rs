@@ -284,7 +284,7 @@ async fn a_stop_gives_runs_the_grace_period_and_no_tick_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_waits_7_s_for_runs_that_were_told_to_end_and_1_s_more_for_their_outcomes() {
+async fn a_stop_waits_7_s_or_longer_for_runs_that_were_told_to_end_and_1_s_more_for_their_outcomes() {
     let told = |ending_ms| -> Work {
         Arc::new(move |_, _, ending: CancellationToken| {
             async move {
@@ -300,6 +300,21 @@ async fn a_stop_waits_7_s_for_runs_that_were_told_to_end_and_1_s_more_for_their_
     {
         let recorder = over_memory(lane(told(ending_ms), Policy::default()));
         start(&recorder, "order").await;
+        let begun = Instant::now();
+        recorder.stop(ms(20_000)).await;
+        assert_eq!(begun.elapsed(), ms(left_ms));
+        let task = recorder.status(&id("order")).await.unwrap().unwrap();
+        assert_eq!(!task.is_working(), is_recorded, "{ending_ms}");
+    }
+
+    // A command has as long as its config says, and so has one that began before a reload took that back.
+    let ending = Policy { ending: ms(600_000), ..Policy::default() };
+    for (ending_ms, left_ms, is_recorded) in
+        [(601_999, 621_999, true), (602_999, 622_999, true), (603_001, 623_000, false)]
+    {
+        let recorder = over_memory(lane(told(ending_ms), ending.clone()));
+        start(&recorder, "order").await;
+        recorder.reload(Vec::new()).await.unwrap();
         let begun = Instant::now();
         recorder.stop(ms(20_000)).await;
         assert_eq!(begun.elapsed(), ms(left_ms));
