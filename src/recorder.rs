@@ -171,16 +171,22 @@ impl Recorder {
     /// # Errors
     /// [`LaunchError`]; nothing has changed then.
     pub async fn retry_in_lane(&self, id: TaskId, trace: Option<Trace>) -> Result<Launch, LaunchError> {
-        self.try_retry(id, trace).await.map_err(|error| self.inner.tally.failed(error))
+        self.try_retry(id, trace, None).await.map_err(|error| self.inner.tally.failed(error))
     }
 
-    /// The same, for who tries again and again until there is room: what is in the way is not counted.
-    async fn try_retry(&self, id: TaskId, trace: Option<Trace>) -> Result<Launch, LaunchError> {
+    /// The same, for who tries again and again until there is room: what is in the way is not counted. Where a place is
+    /// given, only if the task still is in the state that it entered there.
+    async fn try_retry(
+        &self,
+        id: TaskId,
+        trace: Option<Trace>,
+        if_entered: Option<u64>,
+    ) -> Result<Launch, LaunchError> {
         let Some(task) = self.status(&id).await? else {
             return Ok(self.inner.refused(Refusal::NotFound, None));
         };
         let (lane, _) = self.lane(&task.handler).ok_or(LaunchError::UnknownHandler)?;
-        self.start_in_lane(&lane, id, StartKind::Retry { trace }, None).await
+        self.start_in_lane(&lane, id, StartKind::Retry { trace, if_entered }, None).await
     }
 
     async fn start_in_lane(

@@ -1,7 +1,8 @@
 //! Bulk operations: one action on every task that a filter finds, in the background, also over a restart.
 //!
 //! What matches is fixed when an operation begins: the tasks in the action's state up to the last place that its list
-//! has then. A task that leaves the state and comes back has a later place, so that nothing is acted on twice.
+//! has then. A task that leaves the state and comes back has a later place, so that nothing is acted on twice, or without
+//! having matched: every change is fenced by the place.
 //!
 //! Invariant: a task is touched only while a durable note says that it is in hand. A restart looks at those and finds
 //! out which were done, so that every one is counted once (tests/it/bulk.rs).

@@ -11,16 +11,22 @@ impl Recorder {
     /// # Errors
     /// [`StoreError`]; the run goes on then.
     pub async fn cancel(&self, id: &TaskId) -> Result<Moved, StoreError> {
-        let (recorder, id) = (self.clone(), id.clone());
-        self.to_the_end(async move { recorder.record_cancel(&id).await }).await
+        self.cancel_at(id, None).await
     }
 
-    async fn record_cancel(&self, id: &TaskId) -> Result<Moved, StoreError> {
+    /// The same, but where a place is given only if the task still is in the state that it entered there.
+    pub(super) async fn cancel_at(&self, id: &TaskId, entered: Option<u64>) -> Result<Moved, StoreError> {
+        let (recorder, id) = (self.clone(), id.clone());
+        self.to_the_end(async move { recorder.record_cancel(&id, entered).await }).await
+    }
+
+    async fn record_cancel(&self, id: &TaskId, entered: Option<u64>) -> Result<Moved, StoreError> {
         let Some(before) = self.status(id).await? else {
             return Ok(Moved::Refused(Refused { reason: Refusal::NotFound, task: None }));
         };
         let is_notice_due = self.inner.wants_notice(&before.handler, true);
-        let moved = self.inner.store.change(id, Change::Cancel { is_notice_due }).await?;
+        let change = Change::Cancel { is_notice_due }.fenced(entered);
+        let moved = self.inner.store.change(id, change).await?;
         let Moved::Done(task) = &moved else { return Ok(moved) };
         if task.is_working() {
             self.inner.endings.end(task);

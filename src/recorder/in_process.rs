@@ -55,10 +55,8 @@ impl Recorder {
         T: Serialize + 'static,
         E: Display + 'static,
     {
-        self.start(id, Start { kind: StartKind::Retry { trace: None }, is_queued: false }, |_| {
-            outcome_of(future)
-        })
-        .await
+        let kind = StartKind::Retry { trace: None, if_entered: None };
+        self.start(id, Start { kind, is_queued: false }, |_| outcome_of(future)).await
     }
 
     /// Launches what `work` makes of the claimed task. The future is dropped when the run is canceled, or when the

@@ -102,7 +102,7 @@ impl Recorder {
     async fn launch_again(&self, lane: &Arc<Lane>, id: TaskId) -> Result<bool, StoreError> {
         let mut pauses = PAUSES;
         loop {
-            let (place, kind) = (lane.reserve_anyway(), StartKind::Retry { trace: None });
+            let (place, kind) = (lane.reserve_anyway(), StartKind::Retry { trace: None, if_entered: None });
             let pause = match self.start_in_lane(lane, id.clone(), kind, Some(place)).await {
                 Ok(launch) => return Ok(matches!(launch, Launch::Started(_))),
                 Err(LaunchError::Store(StoreError::Busy)) => BUSY_PAUSE,

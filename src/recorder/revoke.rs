@@ -19,18 +19,23 @@ impl Recorder {
     /// # Errors
     /// [`StoreError`]; the success stands then.
     pub async fn revoke(&self, id: &TaskId) -> Result<Moved, StoreError> {
-        let _admission = self.admit().map_err(|_draining| StoreError::Closed)?;
-        let (recorder, id) = (self.clone(), id.clone());
-        self.to_the_end(async move { recorder.begin_revoke(&id).await }).await
+        self.revoke_at(id, None).await
     }
 
-    async fn begin_revoke(&self, id: &TaskId) -> Result<Moved, StoreError> {
+    /// The same, but where a place is given only if the task still is in the state that it entered there.
+    pub(super) async fn revoke_at(&self, id: &TaskId, entered: Option<u64>) -> Result<Moved, StoreError> {
+        let _admission = self.admit().map_err(|_draining| StoreError::Closed)?;
+        let (recorder, id) = (self.clone(), id.clone());
+        self.to_the_end(async move { recorder.begin_revoke(&id, entered).await }).await
+    }
+
+    async fn begin_revoke(&self, id: &TaskId, entered: Option<u64>) -> Result<Moved, StoreError> {
         let task = self.status(id).await?;
         let lane = task.and_then(|task| self.lane(&task.handler));
         let Some((lane, undo)) = lane.and_then(|(lane, spec)| Some((lane, spec.undo.clone()?))) else {
-            return self.inner.store.change(id, Change::Revoke).await;
+            return self.inner.store.change(id, Change::Revoke.fenced(entered)).await;
         };
-        let moved = self.inner.store.change(id, Change::BeginRevoke).await?;
+        let moved = self.inner.store.change(id, Change::BeginRevoke.fenced(entered)).await?;
         if let Moved::Done(task) = &moved {
             self.inner.runs.spawn(undone(Arc::clone(&self.inner), lane, undo, Arc::clone(task)));
         }

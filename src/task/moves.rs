@@ -89,6 +89,24 @@ pub enum Change {
         /// The fence: only if it still is in the state that it entered at this place.
         entered: u64,
     },
+    /// A cancel, a revoke or a forget, with a fence. A claim has its conditions in its [`Start`].
+    Fenced {
+        /// The fence: only if it still is in the state that it entered at this place.
+        entered: u64,
+        /// Which.
+        change: Box<Self>,
+    },
+}
+
+impl Change {
+    /// The same, but where a place is given only if the task still is in the state that it entered there.
+    #[must_use]
+    pub fn fenced(self, entered: Option<u64>) -> Self {
+        match entered {
+            Some(entered) => Self::Fenced { entered, change: Box::new(self) },
+            None => self,
+        }
+    }
 }
 
 /// When a change happens: its place among all changes, and the time.
@@ -198,6 +216,10 @@ impl Task {
                 let is_success = task.state_name() == StateName::Success;
                 Ok(if is_success { task.revoked(stamp) } else { task.absent(stamp) })
             }
+            Change::Fenced { entered, change } => {
+                known.filter(|task| task.entered == entered).ok_or(Refusal::Stale)?;
+                Self::after(current, id, *change, stamp)
+            }
             Change::Import(task) => match current {
                 None => Ok(Self { id: id.clone(), entered: stamp.seq, ..*task }),
                 Some(_) => Err(Refusal::Precondition),
@@ -220,7 +242,7 @@ impl Task {
                 keys.extend(key);
                 (handler, input, trace)
             }
-            (StartKind::Retry { trace }, Some(task)) => {
+            (StartKind::Retry { trace, .. }, Some(task)) => {
                 (task.handler.clone(), task.input.clone(), trace.or(task.trace))
             }
             (StartKind::Retry { .. }, None) => return Err(Refusal::NotFound),

@@ -20,6 +20,8 @@ pub enum StartKind {
     Retry {
         /// To which trace the run belongs; none means that of the last run.
         trace: Option<Trace>,
+        /// Only if it still is in the state that it entered at this place.
+        if_entered: Option<u64>,
     },
 }
 
@@ -83,6 +85,9 @@ impl Start {
         match (&self.kind, known) {
             (StartKind::Launch(request), _) => request.is_allowed(known),
             (StartKind::Retry { .. }, None) => Err(Refusal::NotFound),
+            (StartKind::Retry { if_entered: Some(entered), .. }, Some(task)) if task.entered != *entered => {
+                Err(Refusal::Stale)
+            }
             (StartKind::Retry { .. }, Some(task)) if task.failure().is_none() => Err(Refusal::NotFailed),
             (StartKind::Retry { .. }, Some(task)) if task.is_input_dropped() => Err(Refusal::InputDropped),
             (StartKind::Retry { .. }, Some(_)) => Ok(()),

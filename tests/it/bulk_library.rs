@@ -5,17 +5,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use task_recorder::recorder::{
     Bulk, BulkAction, BulkError, BulkState, LaneSpec, Launch, NoticeSpec, Recorder, Work,
 };
-use task_recorder::store::{Claimed, EmbeddedOptions, EmbeddedStore, Filter, MemoryStore, Store};
+use task_recorder::store::{Claimed, EmbeddedOptions, EmbeddedStore, Filter, MemoryStore, Store, StoreError};
 use task_recorder::task::{
-    Attempt, ErrorKind, Failure, HandlerName, Input, Outcome, Policy, Request, StateName, TaskId,
+    Attempt, Change, ErrorKind, Failure, HandlerName, Input, Outcome, Policy, Request, StateName, TaskId,
 };
 use tempfile::TempDir;
+use tokio::sync::Notify;
 
+use crate::stores::{attempt, claim, settle};
+use crate::support::meddled::{Asked, Meddler, meddled};
 use crate::support::within;
 
 /// A handler whose work and undoing do what the test says, and which counts how often.
@@ -284,4 +288,73 @@ async fn so_many_operations_run_at_once_and_so_many_are_remembered() {
     recorder.stop(Duration::ZERO).await;
     let late = recorder.begin_bulk(BulkAction::Retry, Filter::default(), 1).await;
     assert_eq!(late, Err(BulkError::Draining));
+}
+
+/// Holds the next change once it is told to, until it is let go.
+#[derive(Default)]
+struct Holding {
+    is_armed: AtomicBool,
+    arrived: Notify,
+    go: Notify,
+}
+
+#[async_trait]
+impl Meddler for Holding {
+    async fn before(&self, asked: Asked<'_>) -> Result<(), StoreError> {
+        if matches!(asked, Asked::Change(_)) && self.is_armed.swap(false, Ordering::SeqCst) {
+            self.arrived.notify_one();
+            self.go.notified().await;
+        }
+        Ok(())
+    }
+}
+
+/// Between the look at it and the change it may end and be launched anew: then it never matched.
+#[tokio::test]
+async fn what_moves_on_at_the_last_moment_is_left_as_it_is() {
+    let task = ids(1).next().unwrap();
+    let mut touched = Vec::new();
+    for action in [BulkAction::Retry, BulkAction::Cancel, BulkAction::Forget, BulkAction::Revoke] {
+        let (script, holding) = (Script::default(), Arc::new(Holding::default()));
+        let store = meddled(&holding);
+        let recorder = script.recorder(Arc::clone(&store), Policy::default());
+        let run = || async {
+            let request = Request::new(handler(), Input::empty());
+            let claim = claim(&*store, &task, request.into()).await;
+            match action {
+                BulkAction::Cancel => return,
+                BulkAction::Retry | BulkAction::Forget => settle(&*store, claim, failed("it fails")).await,
+                BulkAction::Revoke => settle(&*store, claim, Outcome::success()).await,
+            };
+        };
+        run().await;
+        holding.is_armed.store(true, Ordering::SeqCst);
+        let number = begin(&recorder, action).await.number;
+        within("the change", holding.arrived.notified()).await;
+        match action {
+            BulkAction::Cancel => {
+                let settle = Change::Settle {
+                    run: 1,
+                    attempt: attempt(1, &failed("it ends")),
+                    output: None,
+                    is_notice_due: false,
+                };
+                store.change(&task, settle).await.unwrap();
+            }
+            BulkAction::Retry | BulkAction::Forget => {
+                drop(store.change(&task, Change::Forget).await.unwrap());
+            }
+            BulkAction::Revoke => drop(store.change(&task, Change::Revoke).await.unwrap()),
+        }
+        run().await;
+        let anew = recorder.status(&task).await.unwrap();
+        assert_eq!(anew.as_ref().unwrap().run, 2);
+        holding.go.notify_one();
+        let bulk = ended(&recorder, number).await;
+        let is_undone = !script.undone.lock().unwrap().is_empty();
+        if recorder.status(&task).await.unwrap() != anew || is_undone || counts(&bulk) != [1, 0, 1, 0] {
+            touched.push((action, counts(&bulk)));
+        }
+    }
+    assert_eq!(touched, []);
 }

@@ -120,7 +120,8 @@ impl TestStore {
 }
 
 /// A retry that runs at once.
-pub(crate) const RETRY: Start = Start { kind: StartKind::Retry { trace: None }, is_queued: false };
+pub(crate) const RETRY: Start =
+    Start { kind: StartKind::Retry { trace: None, if_entered: None }, is_queued: false };
 
 /// Moves that have no method of their own.
 #[async_trait]

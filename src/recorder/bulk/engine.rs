@@ -12,7 +12,7 @@ use crate::recorder::recovery::when_there_is_room;
 use crate::recorder::{Launch, LaunchError, Recorder};
 use crate::store::{Moved, StoreError};
 use crate::sync::time::sleep;
-use crate::task::{ErrorKind, Phase, State, Task, Undo};
+use crate::task::{Change, ErrorKind, Phase, State, Task, Undo};
 
 /// How many tasks are taken in hand at a time: a note, so an fsync, for all of them.
 const IN_HAND: usize = 256;
@@ -110,23 +110,24 @@ async fn act(recorder: &Recorder, operation: &Operation, hand: &InHand) -> Optio
     }
 }
 
-/// Whether the task has stayed in its state since it was listed; after that its conditional write decides.
+/// Looks whether the task has stayed in its state since it was listed, which spares a write; the write itself is fenced
+/// by the place, because it may leave the state, and come back, in between.
 async fn once(recorder: &Recorder, action: BulkAction, hand: &InHand) -> Result<Option<Became>, LaunchError> {
     let task = recorder.status(&hand.id).await?;
     if task.is_none_or(|task| task.entered != hand.entered) {
         return Ok(Some(Became::Skipped));
     }
-    let id = &hand.id;
+    let (id, entered) = (&hand.id, Some(hand.entered));
     let moved = match action {
         BulkAction::Retry => {
-            return Ok(Some(match recorder.try_retry(id.clone(), None).await? {
+            return Ok(Some(match recorder.try_retry(id.clone(), None, entered).await? {
                 Launch::Started(_) => Became::Done,
                 Launch::Refused(_) => Became::Skipped,
             }));
         }
-        BulkAction::Cancel => recorder.cancel(id).await?,
-        BulkAction::Forget => recorder.forget(id).await?,
-        BulkAction::Revoke => match recorder.revoke(id).await? {
+        BulkAction::Cancel => recorder.cancel_at(id, entered).await?,
+        BulkAction::Forget => recorder.inner.store.change(id, Change::Forget.fenced(entered)).await?,
+        BulkAction::Revoke => match recorder.revoke_at(id, entered).await? {
             Moved::Done(task) if task.is_revoking() => return revoked(recorder, hand).await,
             moved => moved,
         },
@@ -201,7 +202,7 @@ mod tests {
     use super::*;
     use crate::recorder::samples::{claimed, done, settled};
     use crate::store::{MemoryStore, Store};
-    use crate::task::{Change, Failure, TaskId};
+    use crate::task::{Failure, TaskId};
 
     async fn changed(store: &MemoryStore, id: &TaskId, change: Change) -> Arc<Task> {
         done(store.change(id, change).await.unwrap())
