@@ -13,6 +13,7 @@ mod in_process;
 mod lane;
 mod newest;
 mod notices;
+mod owed;
 mod pause;
 mod recovery;
 mod reload;

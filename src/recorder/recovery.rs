@@ -12,7 +12,7 @@ use super::run::PAUSES;
 use super::{Launch, LaunchError, Recorder};
 use crate::store::{Claim, Moved, StoreError};
 use crate::sync::time::{Instant, sleep};
-use crate::task::{Attempt, Change, ErrorKind, Failure, OnCrash, Phase, StartKind, TaskId};
+use crate::task::{Attempt, Change, ErrorKind, Failure, Phase, StartKind, TaskId};
 
 /// How many interrupted runs are settled at once: enough for whole commits.
 const RECOVERED_AT_ONCE: usize = 1_024;
@@ -24,7 +24,7 @@ const BUSY_PAUSE: Duration = Duration::from_millis(5);
 pub struct RecoveryReport {
     /// Runs that a crash cut off; they are failed now.
     pub interrupted: usize,
-    /// Those of them that are launched again, by the policy of their handler.
+    /// Those of them that are launched again, by the policy of their handler, and those that an earlier start owed.
     pub launched_again: usize,
     /// Tasks that were queued or backing off, and go on.
     pub resumed: usize,
@@ -41,6 +41,7 @@ impl Recorder {
         self.restore_pauses().await?;
         let found = self.inner.store.recover().await?;
         let (mut report, mut cut_off) = (RecoveryReport::default(), Vec::new());
+        report.launched_again = self.launch_owed().await?;
         for claim in found.claims {
             let task = claim.task();
             match (self.lane(&task.handler), task.phase()) {
@@ -59,7 +60,11 @@ impl Recorder {
             report.resumed += 1;
         }
         report.interrupted = cut_off.len();
-        report.launched_again = self.take_over(cut_off).await?;
+        let is_owed = self.note_owed(&cut_off).await?;
+        report.launched_again += self.take_over(cut_off).await?;
+        if is_owed {
+            self.forget_owed().await?;
+        }
         for task in found.revoking {
             let failure =
                 Failure::new(ErrorKind::Interrupted, "the service ended while the revoke was under way");
@@ -73,8 +78,7 @@ impl Recorder {
 
     /// Settles runs that a process has left, and launches again what is to be. Returns how many those are.
     ///
-    /// After an error it begins nothing more, but ends what it has begun: the next start finds a run that is settled no
-    /// more, and its launch would be lost.
+    /// After an error it begins nothing more, but ends what it has begun: less is left for the next start.
     async fn take_over(&self, cut_off: Vec<Claim>) -> Result<usize, StoreError> {
         let (mut left, mut under_way) = (cut_off.into_iter(), FuturesUnordered::new());
         let (mut launched, mut result) = (0, Ok(()));
@@ -99,7 +103,7 @@ impl Recorder {
     }
 
     /// Launches a run again that is settled, as soon as the store can write. Returns whether it was.
-    async fn launch_again(&self, lane: &Arc<Lane>, id: TaskId) -> Result<bool, StoreError> {
+    pub(super) async fn launch_again(&self, lane: &Arc<Lane>, id: TaskId) -> Result<bool, StoreError> {
         let mut pauses = PAUSES;
         loop {
             let (place, kind) = (lane.reserve_anyway(), StartKind::Retry { trace: None, if_entered: None });
@@ -154,9 +158,7 @@ impl Recorder {
             }
             sleep(BUSY_PAUSE).await;
         };
-        let lane = self.lane(&task.handler).filter(|(_, spec)| {
-            spec.policy.on_crash == OnCrash::Retry && task.phase() == Some(Phase::Running)
-        });
+        let lane = self.lane_again(&task);
         if let Moved::Done(settled) = &settled {
             self.inner.tally.count_doubt(settled);
             if matches!(task.phase(), Some(Phase::Running | Phase::Canceling)) {
@@ -170,7 +172,7 @@ impl Recorder {
         {
             self.inner.enqueue_notice(&task);
         }
-        Ok(lane.map(|(lane, _)| (lane, task.id.clone())))
+        Ok(lane.map(|lane| (lane, task.id.clone())))
     }
 }
 

@@ -17,7 +17,9 @@ use serde_json::json;
 use task_recorder::handler::command::CommandSettings;
 use task_recorder::handler::webhook::{Egress, Tls, WebhookSettings};
 use task_recorder::handler::{Action, Command, Webhook};
-use task_recorder::recorder::{Bulk, BulkAction, BulkState, LaneSpec, Launch, NoticeSpec, Recorder, Work};
+use task_recorder::recorder::{
+    Bulk, BulkAction, BulkState, LaneSpec, Launch, NoticeSpec, Recorder, RecoveryReport, Work,
+};
 use task_recorder::store::{Filter, MemoryStore, Moved, Store, StoreError};
 use task_recorder::task::{
     Change, Code, ErrorKind, Failure, Input, OnCrash, Outcome, Policy, Rate, Request, Retention, Retry,
@@ -28,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::handlers::{assert_failed, handler as handler_that};
 use crate::life::retry;
-use crate::stores::{attempt, claim, failure, handler, id, launch, success};
+use crate::stores::{RETRY, attempt, claim, failure, handler, id, launch, success};
 use crate::support::clock::Clock;
 use crate::support::meddled::{Asked, Meddler, meddled};
 use crate::support::receiver::{Answer, Behaviour, Receiver};
@@ -407,7 +409,6 @@ async fn a_start_looks_again_after_5_ms_what_became_of_a_bulk_operation() {
     assert_eq!((moments.pauses(), recorder.bulk(1).unwrap().done), (vec![ms(5); 5], 1));
 }
 
-/// Else its launch would be lost: the next start finds a run that has ended.
 #[tokio::test(start_paused = true)]
 async fn what_a_start_has_settled_it_launches_again_also_when_it_fails_itself() {
     let settles = AtomicUsize::new(0);
@@ -427,6 +428,40 @@ async fn what_a_start_has_settled_it_launches_again_also_when_it_fails_itself() 
         let task = recorder.status(&id(name)).await.unwrap().unwrap();
         assert!(task.is_working() && task.run == run, "{task:?}");
     }
+}
+
+/// It ends between the two changes that make one run of the other.
+#[tokio::test(start_paused = true)]
+async fn what_a_start_has_settled_and_not_launched_again_the_next_one_launches() {
+    let is_retry =
+        |change: &Change| matches!(change, Change::Claim(Start { kind: StartKind::Retry { .. }, .. }));
+    let gone = StoreError::Unreadable("it goes down".to_owned());
+    let (store, _) =
+        failing(&gone, 3, move |asked| matches!(asked, Asked::Change(change) if is_retry(change)));
+    let ids = ["a", "b", "c"].map(id);
+    for id in &ids {
+        drop(claim(&*store, id, launch("in")).await);
+    }
+    crate::stores::run(&*store, &id("other"), failure(ErrorKind::Interrupted)).await;
+    let policy = Policy { on_crash: OnCrash::Retry, ..Policy::default() };
+    let start = || Recorder::with_lanes(Arc::clone(&store), [lane(takes(LONG), policy.clone())]);
+    assert_eq!(start().recover().await, Err(gone.clone()));
+    // Somebody else, with another service at it, was faster with one of them, and has forgotten another.
+    drop(claim(&*store, &ids[1], RETRY).await);
+    store.change(&ids[2], Change::Forget).await.unwrap();
+
+    let recorder = start();
+    assert_eq!(
+        recorder.recover().await,
+        Ok(RecoveryReport { interrupted: 1, launched_again: 2, resumed: 0 }),
+        "the one that was owed, and the one that was cut off since"
+    );
+    let runs = async |id| recorder.status(id).await.unwrap().map(|task| (task.run, task.is_working()));
+    assert_eq!(runs(&ids[0]).await, Some((2, true)));
+    assert_eq!(runs(&ids[1]).await, Some((3, true)));
+    assert_eq!(runs(&ids[2]).await, None);
+    assert_eq!(runs(&id("other")).await, Some((1, false)), "nobody owes that");
+    assert_eq!(store.notes("").await, Ok(Vec::new()));
 }
 
 #[tokio::test(start_paused = true)]
