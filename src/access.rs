@@ -57,6 +57,14 @@ pub struct Token {
     pub expires: Option<Timestamp>,
 }
 
+/// A token, and by which of its secrets it was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// As it was then.
+    pub token: Arc<Token>,
+    by: SecretHash,
+}
+
 /// Every token that is configured.
 #[derive(Debug, Clone, Default)]
 pub struct Tokens {
@@ -173,33 +181,41 @@ impl Tokens {
         self.all.iter()
     }
 
-    /// The token that a secret opens. Looks at every hash, whatever it has found, so that its time tells nothing.
+    /// The token that a secret opens.
     ///
     /// # Errors
     /// [`Invalid`].
-    pub fn opened_by(&self, secret: &[u8]) -> Result<Arc<Token>, Invalid> {
-        let SecretHash(given) = SecretHash::of(secret);
+    pub fn opened_by(&self, secret: &[u8]) -> Result<Opened, Invalid> {
+        let by = SecretHash::of(secret);
+        match self.found(&by) {
+            Some(token) if token.is_expired() => Err(Invalid::Expired(Arc::clone(token))),
+            Some(token) => Ok(Opened { token: Arc::clone(token), by }),
+            None => Err(Invalid::Unknown),
+        }
+    }
+
+    /// Looks at every hash, whatever it has found, so that its time tells nothing.
+    fn found(&self, SecretHash(given): &SecretHash) -> Option<&Arc<Token>> {
         let mut found = None;
         for token in &self.all {
             let mut is_it = Choice::from(0);
             for SecretHash(hash) in &token.hashes {
-                is_it |= hash.ct_eq(&given);
+                is_it |= hash.ct_eq(given);
             }
             if bool::from(is_it) {
                 found = Some(token);
             }
         }
-        match found {
-            Some(token) if token.is_expired() => Err(Invalid::Expired(Arc::clone(token))),
-            Some(token) => Ok(Arc::clone(token)),
-            None => Err(Invalid::Unknown),
-        }
+        found
     }
 
-    /// Whether a token that was opened before is still configured as it was, and has not expired.
+    /// Whether the secret that opened a token before still opens one that is good for as much. Another secret beside it,
+    /// another name or more scopes take nothing away.
     #[must_use]
-    pub fn have(&self, token: &Token) -> bool {
-        self.all.iter().any(|own| **own == *token) && !token.is_expired()
+    pub fn still_open(&self, Opened { token: before, by }: &Opened) -> bool {
+        self.found(by).is_some_and(|now| {
+            !now.is_expired() && before.scopes.is_subset(&now.scopes) && before.reach.is_within(&now.reach)
+        })
     }
 }
 
@@ -239,13 +255,31 @@ mod tests {
     fn each_of_its_secrets_opens_a_token_and_nothing_else_does() {
         let tokens = Tokens::new([token("a", &["one", "two"], None), token("b", &["three"], None)]);
         for (secret, name) in [("one", "a"), ("two", "a"), ("three", "b")] {
-            assert_eq!(tokens.opened_by(secret.as_bytes()).unwrap().name, name);
+            assert_eq!(tokens.opened_by(secret.as_bytes()).unwrap().token.name, name);
         }
         for secret in ["", "on", "one ", "four"] {
             assert_eq!(tokens.opened_by(secret.as_bytes()), Err(Invalid::Unknown));
         }
         let past = Tokens::new([token("a", &["one"], Some("2020-01-01T00:00:00Z"))]);
         assert!(matches!(past.opened_by(b"one"), Err(Invalid::Expired(_))));
+    }
+
+    #[test]
+    fn what_was_opened_stays_open_while_its_secret_is_good_for_as_much() {
+        let reach = |prefix: &str| Reach { prefixes: Some(vec![prefix.to_owned()]), ..Reach::default() };
+        let own = Token { reach: reach("order-"), ..token("a", &["one", "two"], None) };
+        let opened = Tokens::new([own.clone()]).opened_by(b"two").unwrap();
+        let is_open = |now: Token| Tokens::new([token("b", &["x"], None), now]).still_open(&opened);
+        assert!(is_open(own.clone()));
+        assert!(is_open(Token { hashes: token("", &["two", "three"], None).hashes, ..own.clone() }));
+        assert!(is_open(Token { name: "c".to_owned(), scopes: Scope::ALL.into(), ..own.clone() }));
+        assert!(is_open(Token { reach: reach("o"), ..own.clone() }));
+        assert!(is_open(Token { expires: Some("2100-01-01T00:00:00Z".parse().unwrap()), ..own.clone() }));
+        assert!(!is_open(Token { hashes: token("", &["one"], None).hashes, ..own.clone() }));
+        assert!(!is_open(Token { scopes: BTreeSet::from([Scope::Launch]), ..own.clone() }));
+        assert!(!is_open(Token { reach: reach("order-4"), ..own.clone() }));
+        assert!(!is_open(Token { expires: Some("2020-01-01T00:00:00Z".parse().unwrap()), ..own }));
+        assert!(!Tokens::default().still_open(&opened));
     }
 
     #[test]

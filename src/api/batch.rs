@@ -158,9 +158,7 @@ impl Batch {
         let LaunchLine { id, handler, input } = json::object(text).map_err(|error| malformed(&error))?;
         let id: TaskId = id.parse().map_err(|why| Problem::invalid_id(&id, &why))?;
         self.caller.may_name(&id)?;
-        if !self.caller.stands(&self.api) {
-            return Err(Problem::token_over().with_id(&id));
-        }
+        self.caller.may_go_on(&self.api).map_err(|problem| problem.with_id(&id))?;
         let handler = match (handler, &self.default) {
             (None, Some(default)) => Arc::clone(default),
             (name, _) => {

@@ -95,6 +95,7 @@ pub(super) async fn begin(
     let caller = Caller::of(&parts);
     Params::parse(parts.uri.query(), &[])?;
     let Wanted { action, filter, dry_run, max } = body::json(&api.bodies, body).await?;
+    caller.may_go_on(&api)?;
     let filter = caller.narrow(wanted_filter(action, &filter.unwrap_or_default())?)?;
     if max == Some(0) {
         return Err(Problem::invalid_parameter("max=0 is no number of tasks; it is 1 or more."));

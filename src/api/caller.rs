@@ -2,14 +2,13 @@
 //! it does not name is left out where it is not in reach.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 
 use super::Api;
 use super::problem::{Problem, ProblemType};
-use crate::access::Token;
+use crate::access::Opened;
 use crate::handler::Handlers;
 use crate::store::{Filter, StoreError};
 use crate::task::{HandlerName, Reach, Task, TaskId};
@@ -17,18 +16,18 @@ use crate::task::{HandlerName, Reach, Task, TaskId};
 /// Who sends a request: a token, or everybody where there are no tokens.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
-    token: Option<Arc<Token>>,
+    token: Option<Opened>,
 }
 
 impl Caller {
     /// The token that the guard has let in with the request.
     pub(super) fn of(parts: &Parts) -> Self {
-        Self { token: parts.extensions.get::<Arc<Token>>().cloned() }
+        Self { token: parts.extensions.get::<Opened>().cloned() }
     }
 
     /// Where its reach ends; none where it is endless.
     pub(super) fn limits(&self) -> Option<&Reach> {
-        self.token.as_ref().map(|token| &token.reach).filter(|reach| !reach.is_everything())
+        self.token.as_ref().map(|Opened { token, .. }| &token.reach).filter(|reach| !reach.is_everything())
     }
 
     pub(super) fn may_name(&self, id: &TaskId) -> Result<(), Problem> {
@@ -95,11 +94,16 @@ impl Caller {
     /// Whether it would still be let in. What is answered over a long time asks again and again.
     pub(super) fn stands(&self, api: &Api) -> bool {
         let live = api.live.load();
-        self.token.as_ref().map_or(live.tokens.is_empty(), |token| live.tokens.have(token))
+        self.token.as_ref().map_or(live.tokens.is_empty(), |opened| live.tokens.still_open(opened))
+    }
+
+    /// Refuses who would not be let in any more: asked after everything that a client, or a task, can draw out.
+    pub(super) fn may_go_on(&self, api: &Api) -> Result<(), Problem> {
+        if self.stands(api) { Ok(()) } else { Err(Problem::token_over(self.token.is_some())) }
     }
 
     pub(super) fn out_of_reach(&self, what: &str) -> Problem {
-        let name = self.token.as_ref().map_or("", |token| token.name.as_str());
+        let name = self.token.as_ref().map_or("", |opened| opened.token.name.as_str());
         let detail = format!("The limits of the token {name} leave out {what}; nothing was changed.");
         Problem::new(ProblemType::OutOfReach, detail)
     }

@@ -13,10 +13,10 @@ use axum::http::{HeaderMap, HeaderValue, Method, Request, header};
 use axum::response::{IntoResponse as _, Response};
 use tower_service::Service as _;
 
-use super::problem::{Problem, ProblemType};
+use super::problem::{CHALLENGE, Problem, ProblemType};
 use super::routes::{self, Known};
 use super::{Api, Live};
-use crate::access::{Failures, Invalid, Scope, Token, TooMany};
+use crate::access::{Failures, Invalid, Opened, Scope, Token, TooMany};
 
 /// The whole interface: the routes, and the guard before them. Cheap to clone.
 #[derive(Clone)]
@@ -60,9 +60,9 @@ impl Interface {
         let guard = Arc::clone(&self.guard);
         let known = guard.known(request.method(), request.uri().path());
         let response = match guard.admit(&request, known, peer) {
-            Ok(token) => {
-                if let Some(token) = token {
-                    request.extensions_mut().insert(token);
+            Ok(opened) => {
+                if let Some(opened) = opened {
+                    request.extensions_mut().insert(opened);
                 }
                 let Ok(response) = self.router.call(request.map(Body::new)).await;
                 response
@@ -98,7 +98,7 @@ impl Guard {
         request: &Request<B>,
         known: Option<&Known>,
         peer: IpAddr,
-    ) -> Result<Option<Arc<Token>>, Problem> {
+    ) -> Result<Option<Opened>, Problem> {
         let live = self.api.live.load();
         if live.tokens.is_empty() {
             return is_meant(&self.api, request.headers()).map(|()| None);
@@ -111,10 +111,12 @@ impl Guard {
         if needs == Needs::Nothing {
             return Ok(None);
         }
-        let token = self.token(&live, request.headers(), peer)?;
+        let opened = self.opened(&live, request.headers(), peer)?;
         match needs {
-            Needs::Scope(scope) if !token.scopes.contains(&scope) => Err(too_narrow(&token, scope)),
-            Needs::Scope(_) | Needs::Token | Needs::Nothing => Ok(Some(token)),
+            Needs::Scope(scope) if !opened.token.scopes.contains(&scope) => {
+                Err(too_narrow(&opened.token, scope))
+            }
+            Needs::Scope(_) | Needs::Token | Needs::Nothing => Ok(Some(opened)),
         }
     }
 
@@ -125,7 +127,7 @@ impl Guard {
         self.known.at(path).ok()?.value.iter().find(|known| known.method == *method)
     }
 
-    fn token(&self, live: &Live, headers: &HeaderMap, peer: IpAddr) -> Result<Arc<Token>, Problem> {
+    fn opened(&self, live: &Live, headers: &HeaderMap, peer: IpAddr) -> Result<Opened, Problem> {
         let mut given = headers.get_all(header::AUTHORIZATION).iter();
         let secret = match (given.next(), given.next()) {
             (Some(_), Some(_)) => {
@@ -135,22 +137,20 @@ impl Guard {
             (None, _) => None,
         };
         let Some(secret) = secret else {
-            let detail = "This needs a token, as the header Authorization: Bearer SECRET.";
-            let problem = Problem::new(ProblemType::TokenRequired, detail);
-            return Err(problem.with_challenge(CHALLENGE));
+            return Err(Problem::token_required(
+                "This needs a token, as the header Authorization: Bearer SECRET.",
+            ));
         };
         // A right secret always opens, also where wrong ones came from the same address, which may be that of a proxy.
         // The limit is there to keep the log and the processor free; guesses are hopeless without it.
         let invalid = match live.tokens.opened_by(secret) {
-            Ok(token) => return Ok(token),
+            Ok(opened) => return Ok(opened),
             Err(invalid) => invalid,
         };
         self.failures.count(peer).map_err(|too_many| limited(peer, too_many))?;
         Err(refused(peer, &invalid))
     }
 }
-
-const CHALLENGE: &str = "Bearer realm=\"task-recorder\"";
 
 fn secret(value: &HeaderValue) -> Option<&[u8]> {
     let (scheme, rest) = value.as_bytes().split_at_checked("Bearer ".len())?;
@@ -165,9 +165,7 @@ fn refused(peer: IpAddr, invalid: &Invalid) -> Problem {
         }
     };
     tracing::info!(%peer, reason = kind.code(), "a request with a bad token was refused");
-    let title = kind.title();
-    let challenge = format!("{CHALLENGE}, error=\"invalid_token\", error_description=\"{title}\"");
-    Problem::new(kind, detail).with_challenge(&challenge)
+    Problem::bad_token(kind, detail)
 }
 
 fn too_narrow(token: &Token, scope: Scope) -> Problem {

@@ -54,6 +54,7 @@ pub(super) async fn launch(
     let (key, if_match) = (key(&parts.headers)?, if_match(&parts.headers)?);
     let if_unknown = if_none_match(&parts.headers)?;
     let input = input(&parts, body, handler.input_bytes_max, &api.bodies).await?;
+    caller.may_go_on(&api)?;
 
     let trace = trace(&parts.headers);
     let request = Request { key, if_match, if_unknown, trace, ..Request::new(handler.name.clone(), input) };

@@ -54,6 +54,7 @@ pub(super) async fn lookup(
     let caller = Caller::of(&parts);
     Params::parse(parts.uri.query(), &[])?;
     let Wanted { ids } = body::json(&api.bodies, body).await?;
+    caller.may_go_on(&api)?;
     if ids.len() > IDS_MAX {
         let detail = format!("{} ids are too many at once; at most {IDS_MAX} are looked up.", ids.len());
         return Err(Problem::invalid_body(detail));

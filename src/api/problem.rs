@@ -18,6 +18,8 @@ use crate::task::{InvalidName, Refusal, StateName, Task, TaskId};
 
 /// How long a client should wait before it tries again, in seconds.
 const RETRY_AFTER: u32 = 1;
+/// Which token is wanted, in `WWW-Authenticate`.
+pub(super) const CHALLENGE: &str = "Bearer realm=\"task-recorder\"";
 
 /// An answer that is not a success.
 #[derive(Debug)]
@@ -203,10 +205,27 @@ impl Problem {
         Self::unavailable(ProblemType::Draining, detail)
     }
 
-    /// The token of a request has expired, or was taken out of the config, while it was answered.
-    pub(super) fn token_over() -> Self {
-        let detail = "The token is not valid any more; nothing was changed.";
-        Self::new(ProblemType::InvalidToken, detail)
+    /// A request without a token.
+    pub(super) fn token_required(detail: &str) -> Self {
+        Self::new(ProblemType::TokenRequired, detail).with_challenge(CHALLENGE)
+    }
+
+    /// A token that opens nothing.
+    pub(super) fn bad_token(kind: ProblemType, detail: impl Into<String>) -> Self {
+        let title = kind.title();
+        let challenge = format!("{CHALLENGE}, error=\"invalid_token\", error_description=\"{title}\"");
+        Self::new(kind, detail).with_challenge(&challenge)
+    }
+
+    /// The token of a request has expired, or a reload took it away, while the request was answered; or it had none, and
+    /// needs one since.
+    pub(super) fn token_over(has_token: bool) -> Self {
+        if has_token {
+            let detail = "The token is not valid any more; nothing was changed.";
+            Self::bad_token(ProblemType::InvalidToken, detail)
+        } else {
+            Self::token_required("This needs a token by now; nothing was changed.")
+        }
     }
 
     /// The connection cannot be used any further.

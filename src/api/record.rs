@@ -86,7 +86,11 @@ impl Api {
         let wait = self.wait(uri, headers)?;
         let found = match wait.patience {
             None => self.recorder.status(id).await?,
-            Some(patience) => self.recorder.wait(id, patience).await?,
+            Some(patience) => {
+                let found = self.recorder.wait(id, patience).await?;
+                caller.may_go_on(self)?;
+                found
+            }
         };
         let task = found.ok_or_else(|| Problem::not_found(id))?;
         caller.may_see(&task)?;

@@ -4,6 +4,7 @@ pub(crate) mod batch;
 pub(crate) mod client;
 pub(crate) mod clock;
 pub(crate) mod collector;
+pub(crate) mod interface;
 pub(crate) mod meddled;
 pub(crate) mod program;
 pub(crate) mod receiver;

@@ -1,6 +1,7 @@
 //! Who is let in, on every route; and what a token with limits sees and does.
 
 mod limits;
+mod meanwhile;
 mod strangers;
 
 use std::fmt::Write as _;
