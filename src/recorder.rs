@@ -279,23 +279,6 @@ impl Recorder {
         self.wait_until(id, Instant::now().checked_add(patience)).await
     }
 
-    /// What a launch came to, with the record as soon as it is not working, or as it is when `patience` is over.
-    /// Without a `patience` it waits for as long as it takes, or until the recorder has stopped.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn settled(&self, launch: Launch, patience: Option<Duration>) -> Result<Launch, StoreError> {
-        let (Launch::Started(task) | Launch::Refused(Refused { task: Some(task), .. })) = &launch else {
-            return Ok(launch);
-        };
-        let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
-        let now = self.wait_until(&task.id, deadline).await?;
-        Ok(match launch {
-            Launch::Started(task) => Launch::Started(now.unwrap_or(task)),
-            Launch::Refused(refused) => Launch::Refused(Refused { task: now.or(refused.task), ..refused }),
-        })
-    }
-
     async fn wait_until(
         &self,
         id: &TaskId,

@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Api;
+use super::action::AbsentView;
 use super::body::{self, Bodies};
 use super::caller::Caller;
 use super::openapi::shapes;
@@ -34,6 +35,18 @@ const KEY_BYTES_MAX: usize = 255;
 pub(super) struct LaunchView<'a> {
     #[serde(flatten)]
     status: StatusView<'a>,
+    launched: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "shapes::reason")]
+    reason: Option<&'a str>,
+}
+
+/// A launch that was waited for, and whose record is gone.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "GoneLaunch")]
+pub(super) struct GoneView<'a> {
+    #[serde(flatten)]
+    absent: AbsentView<'a>,
     launched: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "shapes::reason")]
@@ -143,7 +156,14 @@ impl Api {
             }
         }
         if wait.patience.is_some() {
-            launch = self.recorder.settled(launch, wait.patience).await?;
+            let reason = match &launch {
+                Launch::Started(_) => None,
+                Launch::Refused(refused) => duplicate_word(refused.reason),
+            };
+            let Some(now) = self.recorder.settled(launch, wait.patience).await? else {
+                return Ok(gone(id, reason, wait));
+            };
+            launch = now;
             // While this waited, the id may have come to another handler.
             may_see(caller, &launch)?;
         }
@@ -206,6 +226,14 @@ async fn input(parts: &Parts, body: Body, bytes_max: usize, bodies: &Arc<Bodies>
     // record is in memory.
     let bytes = if bytes.len() < COPIED_BYTES { Bytes::copy_from_slice(&bytes) } else { bytes };
     Ok(Input::new(media_type, bytes))
+}
+
+/// It was forgotten or revoked while this waited, so that the id is free again.
+fn gone(id: &TaskId, reason: Option<&str>, wait: Wait) -> Response {
+    let view = GoneView { absent: AbsentView::new(id), launched: reason.is_none(), reason };
+    let mut response = view::json(StatusCode::OK, &view);
+    response.headers_mut().extend(wait.applied());
+    response
 }
 
 fn answer(id: &TaskId, launch: &Launch) -> Result<Response, Problem> {

@@ -31,11 +31,12 @@ impl Recorder {
     }
 
     /// Launches a future as [`Recorder::launch`] does, and waits until the id is not working any more. After a
-    /// refusal because it is working it waits for that run. It waits no longer than until the recorder has stopped.
+    /// refusal because it is working it waits for that run. It waits no longer than until the recorder has stopped. None
+    /// where the id is not found by then, because it was forgotten or revoked.
     ///
     /// # Errors
     /// [`LaunchError`].
-    pub async fn launch_and_wait<F, T, E>(&self, id: TaskId, future: F) -> Result<Launch, LaunchError>
+    pub async fn launch_and_wait<F, T, E>(&self, id: TaskId, future: F) -> Result<Option<Launch>, LaunchError>
     where
         F: Future<Output = Result<T, E>> + Send + 'static,
         T: Serialize + 'static,

@@ -2,11 +2,15 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
+use super::{Launch, Recorder};
+use crate::store::{Refused, StoreError};
 use crate::sync::HashMap;
+use crate::sync::time::Instant;
 use crate::task::TaskId;
 
 #[derive(Debug, Default)]
@@ -22,6 +26,31 @@ pub(super) struct Waiter {
     notify: Option<Arc<Notify>>,
     notified: Option<Pin<Box<OwnedNotified>>>,
     by_id: Arc<HashMap<TaskId, Arc<Notify>>>,
+}
+
+impl Recorder {
+    /// What a launch came to, with the record as soon as it is not working, or as it is when `patience` is over; none
+    /// where the id is not found by then, because it was forgotten or revoked. Without a `patience` it waits for as
+    /// long as it takes, or until the recorder has stopped.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn settled(
+        &self,
+        launch: Launch,
+        patience: Option<Duration>,
+    ) -> Result<Option<Launch>, StoreError> {
+        let (Launch::Started(task) | Launch::Refused(Refused { task: Some(task), .. })) = &launch else {
+            return Ok(Some(launch));
+        };
+        let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
+        let now = self.wait_until(&task.id, deadline).await?;
+        // Not the record as it was at the launch: by now it is older than what others have seen.
+        Ok(now.map(|now| match launch {
+            Launch::Started(_) => Launch::Started(now),
+            Launch::Refused(refused) => Launch::Refused(Refused { task: Some(now), ..refused }),
+        }))
+    }
 }
 
 impl Waiters {
@@ -80,7 +109,6 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
-    use crate::recorder::Recorder;
     use crate::recorder::samples::claimed;
     use crate::store::{MemoryStore, Store};
     use crate::sync::time::Instant;

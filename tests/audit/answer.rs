@@ -104,7 +104,9 @@ impl Answer {
             Ask::Cancel | Ask::Forget | Ask::Read => false,
         };
         if Name::parse(&body["state"]) == Some(Name::NotFound) {
-            return if ask == Ask::Revoke { Ok(Self::Absent { own }) } else { Err(odd()) };
+            // Who waits for a launch may be told that the record was forgotten or revoked meanwhile.
+            let is_legal = matches!(ask, Ask::Revoke | Ask::LaunchAndWait);
+            return if is_legal { Ok(Self::Absent { own }) } else { Err(odd()) };
         }
         let seen = Seen::parse(response, &body).ok_or_else(odd)?;
         match body["reason"].as_str() {

@@ -97,7 +97,7 @@ pub(crate) enum Answer {
     Same(Seen),
     /// Not launched, because the condition does not hold; in which state it is, if it is known.
     Unmet(Option<Name>),
-    /// It is not found. `own`: because of this request.
+    /// It is not found. `own`: because of this request; or, of a launch that was waited for, after its own run.
     Absent { own: bool },
     /// Nothing was changed; in which state it is, where that is told.
     Refused(Option<Name>),

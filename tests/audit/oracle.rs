@@ -49,6 +49,10 @@ pub(crate) fn judge(operations: &[&Operation], crashes: &[Crash], is_relaunched:
                 more = Some(Move::Read(Some(seen.clone())));
                 Move::Done(Ask::Launch, None)
             }
+            Answer::Absent { own: true } if *ask == Ask::LaunchAndWait => {
+                more = Some(Move::Read(None));
+                Move::Done(Ask::Launch, None)
+            }
             Answer::Seen { own, seen } | Answer::Glimpsed { own, seen } if *own || *ask == Ask::Cancel => {
                 Move::Done(*ask, Some(seen.clone()))
             }

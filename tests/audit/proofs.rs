@@ -15,7 +15,7 @@ use crate::receiver::{Effect, Kind};
 /// What makes a good history bad, and what is to be said of it.
 type Case = (&'static str, fn(&mut Evidence), &'static [&'static str]);
 
-const CASES: [Case; 22] = [
+const CASES: [Case; 24] = [
     ("nothing in a history that is right", |_| {}, &[]),
     (
         "nothing in writes without an answer that may have been done, or not",
@@ -40,6 +40,25 @@ const CASES: [Case; 22] = [
             settle(evidence, failed);
         },
         &[],
+    ),
+    (
+        "nothing in a launch that was waited for, and whose record was forgotten meanwhile",
+        |evidence| {
+            let operations = &mut evidence.noted.operations;
+            operations.push(absent(Ask::LaunchAndWait, 130, 160, true));
+            operations.push(absent(Ask::Forget, 145, 150, true));
+            operations.push(own(Ask::Launch, 170, 180, working(14, 5)));
+            let failed = Seen { revision: 15, run: 5, ..failed() };
+            operations.push(sees(Ask::Read, 190, 195, failed.clone()));
+            evidence.calls.extend([call(4, 1, Effect::Unclear, 135), call(5, 1, Effect::Unclear, 181)]);
+            settle(evidence, failed);
+        },
+        &[],
+    ),
+    (
+        "a launch that was waited for, and whose record is gone although nobody has forgotten it",
+        |evidence| evidence.noted.operations.push(absent(Ask::LaunchAndWait, 130, 160, true)),
+        &["oracle"],
     ),
     (
         "an acknowledged launch that is lost",

@@ -131,7 +131,7 @@ async fn with_store(store: Arc<dyn Store>, callers: usize, ids: u64) -> Run {
                 let id = support::id(number).parse().unwrap();
                 let launch = recorder.launch_and_wait(id, async { Ok::<_, Infallible>(()) }).await.unwrap();
                 assert!(
-                    matches!(launch, Launch::Started(task) if !task.is_working()),
+                    matches!(launch, Some(Launch::Started(task)) if !task.is_working()),
                     "it has run and settled"
                 );
             }

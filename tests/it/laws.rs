@@ -56,6 +56,7 @@ every_store! {
     a_list_and_the_status_agree,
     whoever_waits_hears_of_the_end,
     whoever_waits_hears_of_the_end_of_a_later_run_too,
+    whoever_waits_is_not_told_of_a_record_that_is_gone,
     stopping_waits_for_runs_then_records_the_rest_and_closes_the_store,
     a_launch_that_started_while_stopping_is_settled,
 }
@@ -138,7 +139,7 @@ async fn after_a_success_no_launch_starts_until_it_is_revoked(store: TestStore, 
         }
     };
     for turn in 1..=3 {
-        assert!(is_started(&recorder.launch_and_wait(task.clone(), work()).await.unwrap()));
+        assert!(is_started(&recorder.launch_and_wait(task.clone(), work()).await.unwrap().unwrap()));
         store.at_rest().await;
         let succeeded = found(&recorder, &task).await;
         for _ in 0..20 {
@@ -488,7 +489,7 @@ async fn whoever_waits_hears_of_the_end(_store: TestStore, recorder: Recorder) {
             if n % 2 == 0 {
                 return recorder.wait(&task, for_ever).await.unwrap().unwrap();
             }
-            match recorder.launch_and_wait(task, work).await.unwrap() {
+            match recorder.launch_and_wait(task, work).await.unwrap().unwrap() {
                 Launch::Refused(refused) => refused.task.unwrap(),
                 started @ Launch::Started(_) => panic!("{started:?}"),
             }
@@ -500,8 +501,36 @@ async fn whoever_waits_hears_of_the_end(_store: TestStore, recorder: Recorder) {
     assert_eq!(now.output().unwrap().bytes, "\"out\"");
     assert!(heard.iter().all(|task| *task == now));
     gate.add_permits(1);
-    let launch = recorder.launch_and_wait(id("other"), work()).await.unwrap();
+    let launch = recorder.launch_and_wait(id("other"), work()).await.unwrap().unwrap();
     assert!(matches!(&launch, Launch::Started(task) if !task.is_working()), "{launch:?}");
+}
+
+/// Its end and its leave may both come between the launch and the first look of who waits.
+async fn whoever_waits_is_not_told_of_a_record_that_is_gone(_store: TestStore, recorder: Recorder) {
+    let gate = Arc::new(Semaphore::new(0));
+    for (name, result) in [("forgotten", Err("no")), ("revoked", Ok(()))] {
+        let work = || {
+            let gate = Arc::clone(&gate);
+            async move {
+                gate.acquire().await.map_err(|_closed| "closed")?.forget();
+                result
+            }
+        };
+        let started = recorder.launch(id(name), work()).await.unwrap();
+        let refused = recorder.launch(id(name), work()).await.unwrap();
+        assert!(is_started(&started) && refusal(&refused) == Some(Refusal::Working));
+        gate.add_permits(1);
+        settled(&recorder, &id(name)).await;
+        done(match result {
+            Ok(()) => recorder.revoke(&id(name)).await.unwrap(),
+            Err(_) => recorder.forget(&id(name)).await.unwrap(),
+        });
+        assert_eq!(recorder.status(&id(name)).await.unwrap(), None);
+        for launch in [started, refused] {
+            let told = recorder.settled(launch, None).await.unwrap();
+            assert!(told.is_none(), "{name}: {told:?}");
+        }
+    }
 }
 
 /// Whoever waited for the first run goes away late, when somebody waits for the second one already.
@@ -633,8 +662,8 @@ async fn waiting_ends_with_the_patience_or_with_the_run() {
     assert!(now.is_working());
     assert_eq!(begun.elapsed().as_secs(), 40);
     let launch = recorder.launch(task.clone(), async { Done::Ok(()) }).await.unwrap();
-    let Launch::Refused(refused) = recorder.settled(launch, Some(Duration::from_secs(20))).await.unwrap()
-    else {
+    let launch = recorder.settled(launch, Some(Duration::from_secs(20))).await.unwrap();
+    let Some(Launch::Refused(refused)) = launch else {
         panic!("it is working");
     };
     assert!(refused.task.unwrap().is_working());

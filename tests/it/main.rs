@@ -51,4 +51,5 @@ mod timers;
 mod tokens;
 mod traces;
 mod transfer;
+mod waiting;
 mod walk;

@@ -141,7 +141,7 @@ async fn launches_go_on_meanwhile() {
     recorder.retain(&retention);
     for n in 0..200 {
         let launch = recorder.launch_and_wait(id(&format!("l{n}")), async { Ok::<_, String>("done") });
-        assert!(matches!(launch.await.unwrap(), Launch::Started(_)));
+        assert!(matches!(launch.await.unwrap(), Some(Launch::Started(_))));
     }
     until_all(&*store, "all details go", |task| task.details_dropped).await;
     assert_eq!(store.counts().total(), StateCounts { working: 0, success: 2_200, failed: 1_000 });

@@ -124,7 +124,7 @@ fn launched_and_settled(recorder: &Recorder, name: &str) -> JoinHandle<Launch> {
     let id = id(name);
     beside(recorder, move |recorder| async move {
         let launch = recorder.launch_in_lane(id, Request::new(self::name(), Input::empty())).await;
-        recorder.settled(launch.unwrap(), None).await.unwrap()
+        recorder.settled(launch.unwrap(), None).await.unwrap().unwrap()
     })
 }
 
@@ -184,7 +184,7 @@ fn of_a_failed_id_each_run_ends_before_the_next_begins() {
             let mut launches: Vec<_> = (0..3).map(|_| launched_and_settled(&recorder, "a")).collect();
             launches.push(beside(&recorder, |recorder| async move {
                 let retried = recorder.retry_in_lane(id("a"), None).await.unwrap();
-                recorder.settled(retried, None).await.unwrap()
+                recorder.settled(retried, None).await.unwrap().unwrap()
             }));
             let started =
                 join_all(launches).await.into_iter().filter(|one| is_started(one.as_ref().unwrap()));

@@ -6,7 +6,7 @@ use super::operation::{Header, Operation, Parameter, bytes, json, lines, text};
 use super::parameters as p;
 use crate::api::action::AbsentView;
 use crate::api::batch::{AnswerLine, LaunchLine};
-use crate::api::launch::LaunchView;
+use crate::api::launch::{GoneView, LaunchView};
 use crate::api::list::PageView;
 use crate::api::lookup::{self, FoundView};
 use crate::api::problem::ProblemType::{
@@ -55,9 +55,9 @@ pub(in crate::api) fn launch() -> Operation {
     .answer(
         200,
         "Not launched, because the id is working, has succeeded, or this request has launched it before; or launched, \
-         waited for, and ended.",
+         waited for, and ended. Where the record was forgotten or revoked during the wait, the state is `not_found`.",
         OF_LAUNCH,
-        [json::<LaunchView<'_>>(
+        [json::<LaunchedView<'_>>(
             r#"{"id":"order-42","state":"success","handler":"charge","run":1,"since":"2026-01-31T09:00:00.004000Z","launched":false,"reason":"success"}"#,
         )],
     )
@@ -218,14 +218,24 @@ pub(in crate::api) fn retry() -> Operation {
     .takes(&[p::ID, p::WAIT, p::PREFER, p::TRACEPARENT])
     .answer(
         200,
-        "Launched, waited for, and ended.",
+        "Launched, waited for, and ended. Where the record was forgotten or revoked during the wait, the state is \
+         `not_found`.",
         OF_LAUNCH,
-        [json::<LaunchView<'_>>(
+        [json::<LaunchedView<'_>>(
             r#"{"id":"order-42","state":"success","handler":"charge","run":2,"since":"2026-01-31T09:00:00.004000Z","launched":true}"#,
         )],
     )
     .answer(202, "Launched; the run goes on by itself.", OF_LAUNCH, [json::<LaunchView<'_>>(LAUNCHED)])
     .problems(&[NotFound, UnknownHandler, Revoking, NotFailed, InputDropped, Conflict, QueueFull, Draining])
+}
+
+/// A launch that may have been waited for; the task may be gone by then.
+#[derive(JsonSchema)]
+#[schemars(untagged, rename = "Launched")]
+#[expect(dead_code, reason = "it tells a shape, and is never made")]
+enum LaunchedView<'a> {
+    Known(LaunchView<'a>),
+    Gone(GoneView<'a>),
 }
 
 /// A task after a move; it may be gone by then.
