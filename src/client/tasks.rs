@@ -58,7 +58,7 @@ pub(super) async fn launch(
     if let Some(wait) = args.wait
         && !answer.value.is_at_rest()
     {
-        answer = at_rest(service, id, Some(Instant::now() + wait), Link::known()).await?;
+        answer = at_rest(service, id, Instant::now().checked_add(wait), Link::known()).await?;
     }
     printer.task(&answer.text, &answer.value)?;
     Ok(exit_of(&answer.value, args.wait.is_some()))
@@ -104,7 +104,7 @@ pub(super) async fn status(
 
 /// Tells of each task when it has ended.
 pub(super) async fn wait(service: &Service, args: &WaitArgs, printer: &mut Printer) -> Result<Exit, Failure> {
-    let until = args.timeout.map(|limit| Instant::now() + limit);
+    let until = args.timeout.and_then(|limit| Instant::now().checked_add(limit));
     let waits = args.ids.iter().map(|id| at_rest(service, id, until, Link::default()));
     let mut ends = stream::iter(waits).buffer_unordered(WAITS_MAX);
     let mut exits = Vec::new();
@@ -163,7 +163,7 @@ async fn act_on(
         Some(wait) if !answer.value.is_at_rest() => wait,
         _ => return Ok(answer),
     };
-    match at_rest(service, id, Some(Instant::now() + wait), Link::known()).await {
+    match at_rest(service, id, Instant::now().checked_add(wait), Link::known()).await {
         Err(failure) if action == Action::Revoke && failure.exit() == Exit::NotFound => {
             let text = serde_json::json!({ "id": id, "state": "not_found" }).to_string();
             let value = serde_json::from_str(&text).map_err(|error| service.foreign(&error))?;
@@ -205,8 +205,9 @@ fn passed_over(failure: Failure) -> Result<Exit, Failure> {
     }
 }
 
-/// The task once it is at rest, or as it stands when the time is up. A service that goes away meanwhile is asked again
-/// for a while: the runs go on, or end, without anybody who waits.
+/// The task once it is at rest, or as it stands when the time is up; without a time, or with one that no clock reaches,
+/// for ever. A service that goes away meanwhile is asked again for a while: the runs go on, or end, without anybody who
+/// waits.
 async fn at_rest(
     service: &Service,
     id: &TaskId,

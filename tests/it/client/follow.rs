@@ -40,6 +40,25 @@ async fn several_are_waited_for_and_the_worst_of_them_is_the_code() {
 }
 
 #[tokio::test]
+async fn a_time_that_no_clock_reaches_is_for_ever() {
+    let (receiver, server) = service().await;
+    receiver.on("b", [failing(), Behaviour::Answer(Answer::of(200))]);
+    for (longest, arguments, code) in [
+        (u64::MAX, &["launch", "a", "--wait"][..], 0),
+        (u64::MAX, &["launch", "b", "--wait"], 10),
+        (u64::MAX, &["retry", "b", "--wait"], 0),
+        (u64::MAX, &["wait", "a", "--timeout"], 0),
+        (u64::MAX, &["status", "a", "--answer-within"], 0),
+        (i64::MAX.unsigned_abs() >> 1, &["launch", "c", "--wait"], 0),
+        (i64::MAX.unsigned_abs() >> 1, &["wait", "c", "--timeout"], 0),
+        (i64::MAX.unsigned_abs() >> 1, &["status", "a", "--answer-within"], 0),
+    ] {
+        let ran = ask(server.base(), &[arguments, &[&longest.to_string()]].concat()).await;
+        assert_eq!((ran.code, ran.err.as_str()), (Some(code), ""), "{arguments:?} {longest}: {ran:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_wait_that_is_interrupted_leaves_the_task_alone() {
     let (receiver, server) = service().await;
     let gate = Gate::new();
