@@ -82,22 +82,25 @@ async fn answer(ask: &Ask) -> Result<Exit, Failure> {
     let options = ask.service();
     let service = Service::new(options)?;
     let mut printer = Printer::new(options.output);
-    let exit = match ask {
+    let ended = match ask {
         Ask::Launch(args) => match &args.batch {
-            Some(file) => batch::launch(&service, args, file, &mut printer).await?,
-            None => tasks::launch(&service, args, &mut printer).await?,
+            Some(file) => batch::launch(&service, args, file, &mut printer).await,
+            None => tasks::launch(&service, args, &mut printer).await,
         },
-        Ask::Status(args) => tasks::status(&service, args, &mut printer).await?,
-        Ask::List(args) => list::list(&service, args, &mut printer).await?,
-        Ask::Wait(args) => tasks::wait(&service, args, &mut printer).await?,
-        Ask::Retry(args) => tasks::act(&service, tasks::Action::Retry, args, &mut printer).await?,
-        Ask::Cancel(args) => tasks::act(&service, tasks::Action::Cancel, args, &mut printer).await?,
-        Ask::Revoke(args) => tasks::act(&service, tasks::Action::Revoke, args, &mut printer).await?,
-        Ask::Forget(args) => tasks::forget(&service, args, &mut printer).await?,
-        Ask::Bulk(args) => bulk::bulk(&service, args, &mut printer).await?,
-        Ask::Watch(args) => watch::watch(&service, args, &mut printer).await?,
+        Ask::Status(args) => tasks::status(&service, args, &mut printer).await,
+        Ask::List(args) => list::list(&service, args, &mut printer).await,
+        Ask::Wait(args) => tasks::wait(&service, args, &mut printer).await,
+        Ask::Retry(args) => tasks::act(&service, tasks::Action::Retry, args, &mut printer).await,
+        Ask::Cancel(args) => tasks::act(&service, tasks::Action::Cancel, args, &mut printer).await,
+        Ask::Revoke(args) => tasks::act(&service, tasks::Action::Revoke, args, &mut printer).await,
+        Ask::Forget(args) => tasks::forget(&service, args, &mut printer).await,
+        Ask::Bulk(args) => bulk::bulk(&service, args, &mut printer).await,
+        Ask::Watch(args) => watch::watch(&service, args, &mut printer).await,
     };
-    printer.flush()?;
+    // What was answered is seen before it is told what went wrong then.
+    let written = printer.flush();
+    let exit = ended?;
+    written?;
     Ok(exit)
 }
 

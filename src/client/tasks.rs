@@ -188,7 +188,10 @@ pub(super) async fn forget(
                 printer.task(text.as_bytes(), &value)?;
                 exits.push(Exit::Fine);
             }
-            Err(failure) => exits.push(passed_over(failure)?),
+            Err(failure) => {
+                printer.flush()?;
+                exits.push(passed_over(failure)?);
+            }
         }
     }
     Ok(worst(&exits))

@@ -197,6 +197,34 @@ async fn a_list_gives_every_match_and_ends_quietly_where_nobody_reads_on() {
 }
 
 #[tokio::test]
+async fn what_has_come_is_seen_where_the_rest_does_not_come() {
+    let receiver = Receiver::start().await;
+    let lines = "{\"id\":\"a\",\"state\":\"success\"}\n{\"id\":\"b\",\"state\":\"failed\"}\n{}";
+    receiver.by_default(Behaviour::HangUpInBody(Answer::of(200).body(lines)));
+    let ran = ask(&receiver.url(""), &["list", "--output", "table"]).await;
+    assert_eq!(ran.code, Some(13), "{ran:?}");
+    let rows: Vec<_> = ran.out.lines().map(|row| &row[..4]).collect();
+    assert_eq!(rows, ["ID  ", "a   ", "b   "], "{ran:?}");
+    assert!(ran.err.contains("broke off"), "{ran:?}");
+}
+
+/// As both may be one terminal, or one file.
+#[tokio::test]
+async fn what_has_come_is_written_before_an_error_is() {
+    let receiver = Receiver::start().await;
+    let gone = Answer::of(404).body("{\"type\":\"/problems/not-found\",\"detail\":\"No b.\"}");
+    receiver.on("", [Behaviour::Answer(Answer::of(204)), Behaviour::Answer(gone)]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let open = || std::fs::OpenOptions::new().append(true).open(file.path()).unwrap();
+    let url = receiver.url("");
+    let mut command = program(&[("TASK_RECORDER_URL", &url)], &["forget", "a", "b", "--output", "ids"]);
+    command.stdout(open()).stderr(open());
+    let status = within("its end", command.status()).await.unwrap();
+    let said = std::fs::read_to_string(file.path()).unwrap();
+    assert_eq!((status.code(), said.as_str()), (Some(11), "a\nNo b.\n"));
+}
+
+#[tokio::test]
 async fn a_service_that_is_not_there_and_one_that_never_answers_are_unavailable() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
