@@ -32,6 +32,8 @@ enum Failure {
         exit: Exit,
         /// For people.
         message: String,
+        /// Whether the service was asked and its answer is not there: it may have done it all the same.
+        is_open: bool,
     },
     /// Standard output does not take it.
     #[error("the answer cannot be written: {0}")]
@@ -40,7 +42,12 @@ enum Failure {
 
 impl Failure {
     fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self::Told { exit, message: message.into() }
+        Self::Told { exit, message: message.into(), is_open: false }
+    }
+
+    /// The service was asked, and what it answered is not known.
+    fn unanswered(message: impl Into<String>) -> Self {
+        Self::Told { exit: Exit::Unavailable, message: message.into(), is_open: true }
     }
 
     fn exit(&self) -> Exit {

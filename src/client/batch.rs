@@ -86,7 +86,7 @@ pub(super) async fn launch(
             say(&sums.words());
             Ok(sums.exit())
         }
-        Err(Failure::Told { exit, message }) => {
+        Err(Failure::Told { exit, message, .. }) => {
             let so_far = sums.words();
             Err(Failure::new(exit, format!("{message}\n{so_far} so far; sending it all again is safe")))
         }

@@ -26,7 +26,7 @@ pub(super) async fn bulk(service: &Service, args: &BulkArgs, printer: &mut Print
         BulkAction::Forget => "forget",
         BulkAction::Follow => {
             let Some(op) = args.op else { return Err(usage("the number of the operation is needed")) };
-            return follow(service, op, printer).await;
+            return follow(service, op, Link::default(), printer).await;
         }
     };
     if let Some(op) = args.op {
@@ -45,14 +45,34 @@ pub(super) async fn bulk(service: &Service, args: &BulkArgs, printer: &mut Print
         }
         return Ok(Exit::Fine);
     }
-    let answer: Answer<Bulk> = service.ask(request, wanted, Duration::ZERO).await?;
+    let answer: Answer<Bulk> = service
+        .ask(request, wanted, Duration::ZERO)
+        .await
+        .map_err(|failure| perhaps_begun(service, failure))?;
     if args.detach {
         tell(&answer, printer)?;
         return Ok(Exit::Fine);
     }
     let op = answer.value.op;
     say(&format_args!("operation {op} has begun; if this ends early, go on with `bulk follow {op}`"));
-    follow(service, op, printer).await
+    follow(service, op, Link::known(), printer).await
+}
+
+/// A request whose answer is lost may have begun an operation, which then has a number that nobody was told.
+fn perhaps_begun(service: &Service, failure: Failure) -> Failure {
+    match failure {
+        Failure::Told { exit, message, is_open: true } => {
+            let place = service.place("/bulk");
+            Failure::new(
+                exit,
+                format!(
+                    "{message}\nthe operation may have begun all the same: {place} lists those that have, newest first; go on \
+                     with `bulk follow` and its number, or begin it again if it is not among them"
+                ),
+            )
+        }
+        failure => failure,
+    }
 }
 
 /// As the body of a bulk operation has it; a single state is a text.
@@ -67,13 +87,12 @@ fn filter(args: &BulkArgs) -> Value {
 }
 
 /// Tells how far it is until it is over; over a restart of the service too.
-async fn follow(service: &Service, op: u64, printer: &mut Printer) -> Result<Exit, Failure> {
+async fn follow(service: &Service, op: u64, mut link: Link, printer: &mut Printer) -> Result<Exit, Failure> {
     // Hidden where standard error is no terminal.
     let bar = ProgressBar::new(0);
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg} {eta}") {
         bar.set_style(style);
     }
-    let mut link = Link::default();
     let answer = loop {
         match service.get::<Bulk>(&format!("/bulk/{op}")).await {
             Ok(answer) => {

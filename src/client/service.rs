@@ -66,10 +66,8 @@ impl Service {
 
     /// The beginning of a request; `path` is with its query.
     pub(super) fn request(&self, method: Method, path: &str) -> Builder {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.base))
-            .header(USER_AGENT, OUR_USER_AGENT);
+        let mut request =
+            Request::builder().method(method).uri(self.place(path)).header(USER_AGENT, OUR_USER_AGENT);
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, token);
         }
@@ -87,7 +85,10 @@ impl Service {
         let limit = self.answer_within.saturating_add(longer);
         let response = match timeout(limit, self.pool.request(request)).await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Err(self.unreachable(&innermost(&error))),
+            Ok(Err(error)) if error.is_connect() => {
+                return Err(Failure::new(Exit::Unavailable, self.unreachable(&innermost(&error))));
+            }
+            Ok(Err(error)) => return Err(Failure::unanswered(self.unreachable(&innermost(&error)))),
             Err(_elapsed) => return Err(self.too_slow(limit)),
         };
         if response.status().is_success() {
@@ -135,14 +136,16 @@ impl Service {
         if let Ok(problem) = serde_json::from_slice::<Problem>(body) {
             return Failure::new(problem.exit(status), problem.detail);
         }
-        let exit = match status.as_u16() {
-            401 | 403 => Exit::NotAllowed,
-            408 | 429 | 500.. => Exit::Unavailable,
-            _ => Exit::Usage,
-        };
         let shown: String = String::from_utf8_lossy(body).chars().take(SHOWN_CHARS_MAX).collect();
         let shown = super::output::plain(&shown);
-        Failure::new(exit, format!("{} answers {status}, not as a task-recorder does: {shown}", self.base))
+        let message = format!("{} answers {status}, not as a task-recorder does: {shown}", self.base);
+        match status.as_u16() {
+            401 | 403 => Failure::new(Exit::NotAllowed, message),
+            408 | 429 => Failure::new(Exit::Unavailable, message),
+            // A proxy may have passed the request on.
+            500.. => Failure::unanswered(message),
+            _ => usage(message),
+        }
     }
 
     /// An answer that is not of this shape.
@@ -153,12 +156,17 @@ impl Service {
         )
     }
 
-    fn unreachable(&self, why: &str) -> Failure {
-        Failure::new(Exit::Unavailable, format!("cannot reach {}: {why}", self.base))
+    /// Where a path is, for people.
+    pub(super) fn place(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    fn unreachable(&self, why: &str) -> String {
+        format!("cannot reach {}: {why}", self.base)
     }
 
     fn too_slow(&self, limit: Duration) -> Failure {
-        self.unreachable(&format!("no answer within {limit:?} (--answer-within)"))
+        Failure::unanswered(self.unreachable(&format!("no answer within {limit:?} (--answer-within)")))
     }
 }
 
@@ -175,7 +183,7 @@ impl AnswerLines {
 
 fn broken_off(base: &str, error: &(dyn std::error::Error + 'static)) -> Failure {
     let why = innermost(error);
-    Failure::new(Exit::Unavailable, format!("the answer of {base} broke off: {why}"))
+    Failure::unanswered(format!("the answer of {base} broke off: {why}"))
 }
 
 /// The cause of all causes, which is the one that people know.

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::{failing, service};
 use crate::support::program::{ask, ask_with, ended, program};
-use crate::support::receiver::{Answer, Behaviour};
+use crate::support::receiver::{Answer, Behaviour, Receiver};
 use crate::support::until;
 
 const LINES: usize = 5_000;
@@ -125,6 +125,54 @@ async fn a_bulk_operation_is_followed_to_its_end() {
     assert_eq!(ran.code, Some(11), "{ran:?}");
     let ran = ask(base, &["bulk", "follow"]).await;
     assert_eq!(ran.code, Some(2), "{ran:?}");
+}
+
+const RUNNING: &str = "{\"op\":7,\"action\":\"retry\",\"state\":\"running\",\"matched\":1,\"done\":0,\"skipped\":0,\"failed\":0}";
+const RETRY: [&str; 4] = ["bulk", "retry", "--handler", "hook"];
+
+#[tokio::test]
+async fn a_bulk_operation_is_followed_over_a_break_right_after_its_beginning() {
+    let receiver = Receiver::start().await;
+    let done = RUNNING.replace("running", "done").replace("\"done\":0", "\"done\":1");
+    receiver.on(
+        "",
+        [
+            Behaviour::AnswerAndLeave(Answer::of(202).header("connection", "close").body(RUNNING)),
+            Behaviour::HangUp,
+            Behaviour::Answer(Answer::of(200).body(done)),
+        ],
+    );
+    let ran = ask(&receiver.url(""), &RETRY).await;
+    assert_eq!((ran.code, &ran.json()["done"]), (Some(0), &1.into()), "{ran:?}");
+    assert!(ran.err.contains("asking again"), "{ran:?}");
+    // One that was never asked before is not waited for.
+    receiver.on("", [Behaviour::HangUp]);
+    let ran = ask(&receiver.url(""), &["bulk", "follow", "7"]).await;
+    assert_eq!((ran.code, ran.out.as_str()), (Some(13), ""), "{ran:?}");
+}
+
+#[tokio::test]
+async fn a_bulk_operation_whose_beginning_is_not_answered_says_how_to_go_on() {
+    let receiver = Receiver::start().await;
+    let url = receiver.url("");
+    let told = format!("the operation may have begun all the same: {url}/bulk lists");
+    for (behaviour, may_have_begun) in [
+        (Behaviour::HangUp, true),
+        (Behaviour::HangUpInBody(Answer::of(202).body(RUNNING)), true),
+        (Behaviour::NeverAnswer, true),
+        // A proxy says so, and the service may have the request.
+        (Behaviour::Answer(Answer::of(504)), true),
+        (Behaviour::Answer(Answer::of(503).body("{\"detail\":\"Not now.\"}")), false),
+        (Behaviour::Answer(Answer::of(429)), false),
+    ] {
+        receiver.on("", [behaviour.clone()]);
+        let ran = ask(&url, &[&RETRY[..], &["--answer-within", "500ms"]].concat()).await;
+        assert_eq!((ran.code, ran.out.as_str()), (Some(13), ""), "{behaviour:?}: {ran:?}");
+        assert_eq!(ran.err.contains(&told), may_have_begun, "{behaviour:?}: {ran:?}");
+        assert_eq!(ran.err.contains("`bulk follow`"), may_have_begun, "{behaviour:?}: {ran:?}");
+        let ran = ask(&url, &[&RETRY[..], &["--dry-run", "--answer-within", "500ms"]].concat()).await;
+        assert!(ran.code == Some(13) && !ran.err.contains("may have begun"), "{behaviour:?}: {ran:?}");
+    }
 }
 
 async fn within_failed(base: &str, count: usize) {
