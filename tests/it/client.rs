@@ -16,7 +16,7 @@ use crate::support::program::{Ran, ask, ask_with, program, run};
 use crate::support::receiver::{Answer, Behaviour, Gate, Receiver};
 use crate::support::server::TestServer;
 use crate::support::tls::{Authority, Offer, TlsReceiver};
-use crate::support::within;
+use crate::support::{until, within};
 
 /// A service with a receiver for its webhooks.
 async fn service() -> (Receiver, TestServer) {
@@ -135,6 +135,20 @@ async fn what_is_done_to_a_task_says_by_its_code_whether_it_was() {
     assert_eq!((ran.code, &ran.json()["state"]), (Some(0), &"not_found".into()), "{ran:?}");
     let ran = ask(base, &["revoke", "f"]).await;
     assert_eq!(ran.code, Some(11), "{ran:?}");
+}
+
+#[tokio::test]
+async fn a_cancel_of_a_run_that_succeeds_all_the_same_is_no_failure() {
+    let folder = TempDir::new().unwrap();
+    let ready = folder.path().join("ready");
+    let script = "trap \"exit 0\" TERM; : > $1; sleep 600 & wait";
+    let command = format!("command = [\"sh\", \"-c\", '{script}', \"sh\", {:?}]", ready.to_str().unwrap());
+    let server =
+        TestServer::start(&format!("[handlers.calm]\ntype = \"command\"\n{command}\ndefault = true"));
+    assert_eq!(ask(server.base(), &["launch", "a"]).await.code, Some(0));
+    until("its trap to be set", || ready.exists()).await;
+    let ran = ask(server.base(), &["cancel", "a", "--wait", "30"]).await;
+    assert_eq!((ran.code, &ran.json()["state"]), (Some(0), &"success".into()), "{ran:?}");
 }
 
 #[tokio::test]
