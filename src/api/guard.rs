@@ -1,5 +1,5 @@
 //! Who is let in: with tokens, who has one with the scope that the route needs; without, who means this service and is
-//! no web page of somebody else's.
+//! no web page of somebody else's. Routes that need no scope are open to all.
 //!
 //! Invariant: no handler runs before this has let the request in (tests/it/tokens.rs).
 
@@ -99,17 +99,18 @@ impl Guard {
         known: Option<&Known>,
         peer: IpAddr,
     ) -> Result<Option<Opened>, Problem> {
-        let live = self.api.live.load();
-        if live.tokens.is_empty() {
-            return is_meant(&self.api, request.headers()).map(|()| None);
-        }
         let needs = match known {
             Some(Known { scope: None, .. }) => Needs::Nothing,
             Some(Known { scope: Some(scope), .. }) => Needs::Scope(*scope),
             None => Needs::Token,
         };
+        // A probe asks under any name, mostly under an address. Nothing that it is told is worth a page's while.
         if needs == Needs::Nothing {
             return Ok(None);
+        }
+        let live = self.api.live.load();
+        if live.tokens.is_empty() {
+            return is_meant(&self.api, request.headers()).map(|()| None);
         }
         let opened = self.opened(&live, request.headers(), peer)?;
         match needs {

@@ -11,14 +11,11 @@ use crate::api::problem::{ProblemType, ProblemView};
 use crate::api::routes::Route;
 
 /// Whoever asks.
-const OF_ALL: [ProblemType; 4] = [
-    ProblemType::MalformedRequest,
-    ProblemType::HeadTooLarge,
+const OF_ALL: [ProblemType; 2] = [ProblemType::MalformedRequest, ProblemType::HeadTooLarge];
+/// Where a token is needed, or where there are none, to be meant.
+const OF_GUARDED: [ProblemType; 8] = [
     ProblemType::ForeignOrigin,
     ProblemType::UnknownHost,
-];
-/// Where a token is needed.
-const OF_TOKENS: [ProblemType; 6] = [
     ProblemType::InvalidHeader,
     ProblemType::TokenRequired,
     ProblemType::InvalidToken,
@@ -31,7 +28,7 @@ const OF_TOKENS: [ProblemType; 6] = [
 pub(super) fn answers(route: &Route, takes_id: bool, own: &[ProblemType]) -> Map<String, Value> {
     let mut kinds: BTreeSet<_> = OF_ALL.into_iter().chain(own.iter().copied()).collect();
     if route.scope.is_some() {
-        kinds.extend(OF_TOKENS);
+        kinds.extend(OF_GUARDED);
         kinds.insert(ProblemType::InvalidParameter);
     }
     if takes_id {

@@ -55,6 +55,25 @@ async fn without_tokens_only_this_machine_is_served_under_its_own_names() {
     }
 }
 
+/// A load balancer or a container engine asks under the address of the container.
+#[tokio::test]
+async fn probes_are_answered_under_any_name() {
+    let config = format!("[server]\nallow_anonymous = true\nhosts = [\"recorder.internal\"]\n{HANDLERS}");
+    let server = TestServer::start(&config);
+    let client = server.client();
+    let headers = [("host", "10.1.2.3:8080"), ("origin", "https://evil.example")];
+    for path in ["/livez", "/readyz", "/version", "/openapi.json", "/docs"] {
+        for method in [Method::GET, Method::HEAD] {
+            assert_eq!(client.send(method, path, &headers, "").await.status, 200, "{path}");
+        }
+        client.send(Method::POST, path, &headers, "").await.problem(421, "unknown-host");
+    }
+    for path in ["/stats", "/metrics", "/tasks", "/handlers", "/events", "/nothing"] {
+        client.send(Method::GET, path, &headers, "").await.problem(421, "unknown-host");
+        client.send(Method::GET, path, &headers[1..], "").await.problem(403, "foreign-origin");
+    }
+}
+
 #[tokio::test]
 async fn with_tokens_the_names_do_not_matter() {
     let server = TestServer::start(&format!("{HANDLERS}{}", token("r", "scopes = [\"read\"]")));
