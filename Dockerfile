@@ -7,6 +7,8 @@ ARG BASE_IMAGE=debian:bookworm-slim
 
 # The dependencies alone, so that a change of the sources does not build them again.
 FROM ${BUILD_IMAGE} AS dependencies
+# For jemalloc; slim images have none.
+RUN command -v make || (apt-get update && apt-get install -y --no-install-recommends make)
 WORKDIR /build
 COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock ./

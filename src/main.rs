@@ -28,8 +28,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// Half of what a task costs is small pieces of memory that one thread takes and another gives back.
+#[cfg(target_arch = "x86_64")]
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// How many connections the system may keep that were not accepted yet; it may have a lower limit of its own.
 const BACKLOG: u32 = 4096;

@@ -6,9 +6,9 @@ cd "$(dirname "$0")/.."
 
 step() { printf '\n== %s (%d:%02d)\n' "$*" $((SECONDS / 60)) $((SECONDS % 60)); }
 
-if ! command -v cc >/dev/null; then
-    step "a C compiler, for the bundled SQLite"
-    [ "$(id -u)" = 0 ] || { echo "cc is missing: install a C compiler (Debian: build-essential)" >&2; exit 1; }
+if ! command -v cc >/dev/null || ! command -v make >/dev/null; then
+    step "a C compiler and make, for SQLite and jemalloc"
+    [ "$(id -u)" = 0 ] || { echo "cc or make is missing: install them (Debian: build-essential)" >&2; exit 1; }
     apt-get update -q && apt-get install -qy --no-install-recommends build-essential
 fi
 command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.95 or later" >&2; exit 1; }

@@ -43,8 +43,9 @@ use self::support::process;
 use self::support::records::{bytes_in, claim, claim_and_settle, claim_and_settle_all, id};
 
 /// As the service has it.
+#[cfg(target_arch = "x86_64")]
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// What a transition takes in the journal, roughly.
 const LOG_RECORD_BYTES: usize = 300;
