@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::task::{
-    Attempt, Digest, Failure, HandlerName, Input, Output, Phase, State, StateName, Task, TaskId, Trace, Undo,
+    ATTEMPTS_KEPT, Attempt, Digest, Failure, HandlerName, Input, Output, Phase, State, StateName, Task,
+    TaskId, Trace, Undo,
 };
 
 /// The largest numbers that are taken in; they have to leave room to count on. No store has counted so far.
@@ -131,12 +132,12 @@ impl<'a> Record<'a> {
 
     /// The task, without a place; or why the line is none.
     pub(super) fn into_task(self) -> Result<Task, String> {
+        self.check_numbers().map_err(|why| format!("{} {why}", self.id))?;
         let id = self.id;
         let fault = |what: &str| format!("{id} {what}");
-        let counts = [self.run, self.revoked, self.attempt.unwrap_or_default()];
-        if counts.iter().any(|count| *count > COUNT_MAX) || self.revision > REVISION_MAX {
-            return Err(fault("has a number that no store has counted to"));
-        }
+        // Stores keep microseconds, and not those of the very last second that there is.
+        let since = Timestamp::from_microsecond(self.since.as_microsecond())
+            .map_err(|_too_late| fault("has a time (since) that no store keeps"))?;
         let output = match self.output {
             None => None,
             Some(OutputLine { media_type, truncated, text, base64 }) => {
@@ -171,8 +172,7 @@ impl<'a> Record<'a> {
             revision: self.revision,
             revoked: self.revoked,
             entered: 0,
-            // Stores keep microseconds.
-            since: Timestamp::from_microsecond(self.since.as_microsecond()).unwrap_or(self.since),
+            since,
             state,
             input: Input { media_type, size, digest: sha256, bytes },
             attempts: self.attempts,
@@ -182,6 +182,26 @@ impl<'a> Record<'a> {
             trace: self.trace,
             id,
         })
+    }
+
+    /// Why no store has such a record. The times of attempts and pauses are read as microseconds, so that those which
+    /// cannot be kept do not get here; there is no limit for outputs, because futures of the library have none.
+    fn check_numbers(&self) -> Result<(), String> {
+        let counts = [self.run, self.revoked, self.attempt.unwrap_or_default()];
+        if counts.iter().any(|count| *count > COUNT_MAX) || self.revision > REVISION_MAX {
+            return Err("has a number that no store has counted to".to_owned());
+        }
+        let of_attempts = self.attempts.iter().any(|attempt| attempt.run == 0 || attempt.attempt == 0);
+        if self.run == 0 || self.revision == 0 || self.attempt == Some(0) || of_attempts {
+            return Err("has a run, a revision or an attempt of 0; they count from 1".to_owned());
+        }
+        if self.attempts.iter().any(|attempt| attempt.run > self.run) {
+            return Err("has an attempt of a run that it has not had".to_owned());
+        }
+        if self.attempts.len().max(self.keys.len()) > ATTEMPTS_KEPT {
+            return Err(format!("has more attempts or keys than are remembered ({ATTEMPTS_KEPT})"));
+        }
+        Ok(())
     }
 }
 

@@ -208,6 +208,100 @@ async fn a_line_with_numbers_that_no_store_keeps_is_refused_and_its_time_is_cut(
     assert!(exported(&store).contains("\"2026-01-31T09:00:00.123456Z\""));
 }
 
+/// A store that took it in could not be opened again.
+#[tokio::test]
+async fn a_line_with_a_time_that_no_store_keeps_is_refused() {
+    let line = r#"{"id":"x","handler":"h","state":"failed","run":1,"revision":1,"revoked":0,"since":"2026-01-31T09:00:00Z","error":{"kind":"dns","message":"no","in_doubt":false},"input":{"size":0,"sha256":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},"attempts":[{"run":1,"attempt":1,"started":1769850000000000,"ended":1769850000000005}]}"#;
+    let waiting = line
+        .replace(
+            "\"failed\"",
+            "\"working\",\"phase\":{\"backing_off\":{\"next_attempt_at\":7}},\"attempt\":2",
+        )
+        .replace("\"error\":{\"kind\":\"dns\",\"message\":\"no\",\"in_doubt\":false},", "");
+    let store = Kind::Embedded.open();
+    let since = "2026-01-31T09:00:00Z";
+    let micros = ["1769850000000000", "1769850000000005", "at\":7"];
+    let (first, last) = ("-009999-01-02T01:59:59Z", "9999-12-30T22:00:00Z");
+    for (line, was, is, says) in [
+        (line, since, "9999-12-30T22:00:00.999999999Z", "x has a time (since) that no store keeps"),
+        (line, since, "9999-12-30T22:00:00.000001Z", "x has a time (since) that no store keeps"),
+        (line, since, "9999-12-31T00:00:00Z", "not in the required range"),
+        (line, micros[0], "253402207200000001", "not in the required range"),
+        (line, micros[1], "9223372036854775807", "not in the required range"),
+        (line, micros[1], "-377705023201000001", "not in the required range"),
+        (&waiting, micros[2], "at\":253402207200000001", "not in the required range"),
+    ] {
+        assert!(line.contains(was), "{was}");
+        let came = imported(&*store, &line.replace(was, is)).await;
+        assert_eq!((came.imported, came.refused), (0, 1), "{is}: {came:?}");
+        assert!(came.reasons[0].contains(says), "{is}: {came:?}");
+    }
+    // The first and the last of those that are kept.
+    let mut lines = Vec::new();
+    for (name, time, number) in [("a", first, "-377705023201000000"), ("b", last, "253402207200000000")] {
+        let line = line.replace(since, time).replace(micros[0], number).replace(micros[1], number);
+        lines.push(line.replace("\"x\"", &format!("\"{name}\"")));
+        let waiting = waiting.replace(micros[2], &format!("at\":{number}"));
+        lines.push(waiting.replace("\"x\"", &format!("\"{name}-waits\"")));
+    }
+    assert_eq!(imported(&*store, &lines.join("\n")).await.imported, 4);
+    let first = exported(&store);
+    let store = store.reopen().await;
+    assert_eq!(exported(&store), first);
+}
+
+/// Each of them counts from 1, and no more is remembered than that.
+#[tokio::test]
+async fn a_line_with_numbers_or_lists_that_no_export_has_is_refused() {
+    let store = Kind::Embedded.open();
+    let with_key = |n: u32| Request {
+        key: Some(Digest::of(&n.to_be_bytes())),
+        ..Request::new(handler("h"), Input::new(None, Bytes::from_static(b"in")))
+    };
+    for n in 0..30 {
+        let start = Start { kind: StartKind::Launch(with_key(n)), is_queued: false };
+        let claim = started(store.claim(&id("order"), start).await.unwrap());
+        settle(&*store, claim, failure(ErrorKind::Timeout)).await;
+    }
+    let full = exported(&store);
+    let copy = Kind::Embedded.open();
+    assert_eq!(imported(&*copy, &full).await.imported, 1, "as many as are remembered");
+    drop(claim(&*store, &id("works"), launch("in")).await);
+    let working = exported(&store).lines().last().unwrap().to_owned();
+
+    let mut many: serde_json::Value = serde_json::from_str(&full).unwrap();
+    let with_one_more = |list: &str| {
+        let mut line = many.clone();
+        let list = line[list].as_array_mut().unwrap();
+        assert_eq!(list.len(), 20);
+        list.insert(0, list[0].clone());
+        line
+    };
+    let (attempts, keys) = (with_one_more("attempts"), with_one_more("keys"));
+    let mut changed = |path: &str, number: u32| {
+        *many.pointer_mut(path).unwrap() = number.into();
+        let line = many.to_string();
+        many = serde_json::from_str(&full).unwrap();
+        line
+    };
+    let zero = "has a run, a revision or an attempt of 0";
+    for (line, says) in [
+        (changed("/run", 0), zero),
+        (changed("/revision", 0), zero),
+        (changed("/attempts/19/run", 0), zero),
+        (changed("/attempts/0/attempt", 0), zero),
+        (working.replace("\"attempt\":1", "\"attempt\":0"), zero),
+        (changed("/attempts/19/run", 31), "has an attempt of a run that it has not had"),
+        (attempts.to_string(), "has more attempts or keys than are remembered (20)"),
+        (keys.to_string(), "has more attempts or keys than are remembered (20)"),
+    ] {
+        let copy = Kind::Embedded.open();
+        let came = imported(&*copy, &line).await;
+        assert_eq!((came.imported, came.refused), (0, 1), "{says}: {line}");
+        assert!(came.reasons[0].contains(says), "{says}: {came:?}");
+    }
+}
+
 #[tokio::test]
 async fn the_binary_exports_a_running_store_and_imports_into_a_stopped_one() {
     let receiver = Receiver::start().await;
