@@ -37,22 +37,24 @@ async fn pauses_grow_by_the_factor_within_their_jitter_up_to_the_cap() {
     for name in &names {
         stage.start(name).await;
     }
-    let mut first = BTreeSet::new();
+    let (mut first, mut last) = (BTreeSet::new(), BTreeSet::new());
     for name in &names {
         let task = stage.settled(name).await;
         assert_eq!(failed_as(&task), Some((ErrorKind::Refused, false)));
         assert_eq!(attempts_of(&task), (1..=7).map(|attempt| (1, attempt)).collect::<Vec<_>>());
         let pauses = pauses(&stage, name);
         first.insert(pauses[0]);
+        last.insert(pauses[5]);
         for (pause, plain) in pauses.into_iter().zip([2, 6, 18, 54, 162, 486].map(seconds)) {
-            let (shortest, longest) = (plain.mul_f64(0.75), plain.mul_f64(1.25));
-            assert!(pause >= shortest.min(seconds(60)), "{pause:?} after {plain:?}");
+            let (shortest, longest) = (plain.min(seconds(60)).mul_f64(0.75), plain.mul_f64(1.25));
+            assert!(pause >= shortest, "{pause:?} after {plain:?}");
             assert!(pause <= longest.min(seconds(60)) + LATE, "{pause:?} after {plain:?}");
         }
     }
     assert!(first.len() > 20, "the pauses of 40 tasks are spread: {first:?}");
     let (shortest, longest) = (first.first().unwrap(), first.last().unwrap());
     assert!(*shortest < Duration::from_millis(1_800) && *longest > Duration::from_millis(2_200), "{first:?}");
+    assert!(last.len() > 20, "those at the cap too: {last:?}");
 }
 
 #[tokio::test(start_paused = true)]
