@@ -20,8 +20,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
-use hyper::{Method, Request, Uri};
+use hyper::{Method, Request, StatusCode, Uri};
 use jiff::Timestamp;
+use regex::bytes::Regex;
 use tokio_util::sync::CancellationToken;
 
 use self::answer::Answer;
@@ -45,6 +46,8 @@ const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const OUR_USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("task-recorder/", env!("CARGO_PKG_VERSION")));
+/// How much of an answer `success_body` is matched on, in bytes, where less of it is kept.
+const LOOKED_AT_BYTES_MAX: usize = 64 * 1024;
 /// Headers of every call: the three of the task, the three of its signature, its trace, content type and user agent,
 /// length and host.
 const OWN_HEADERS: usize = 11;
@@ -62,8 +65,9 @@ pub struct WebhookSettings {
     pub timeout: Duration,
     /// The statuses that are a success, as inclusive ranges; 200 to 299 unless the config says otherwise.
     pub success: Vec<std::ops::RangeInclusive<u16>>,
-    /// A pattern that the answer's body has to hold besides; it is matched on the part that is kept.
-    pub success_body: Option<regex::bytes::Regex>,
+    /// A pattern that the answer's body has to hold besides; it is matched on the part that is kept, and on the first
+    /// 64 KiB where that is less.
+    pub success_body: Option<Regex>,
     /// How much of the answer is kept, in bytes.
     pub output_bytes_max: usize,
     /// Which addresses may be connected to.
@@ -198,7 +202,10 @@ impl Webhook {
             () = ending.cancelled() => return Outcome::failed(failure::ended(receiver, sent.get())),
         };
         let mut answer = match response {
-            Ok(response) => Answer::of(response, self.settings.output_bytes_max),
+            Ok(response) => {
+                let looked_at_max = self.pattern(response.status()).map_or(0, |_pattern| LOOKED_AT_BYTES_MAX);
+                Answer::of(response, self.settings.output_bytes_max, looked_at_max)
+            }
             Err(error) => return Outcome::failed(failure::no_answer(&error, receiver, sent.get())),
         };
         let status = answer.status;
@@ -265,14 +272,22 @@ impl Webhook {
         Ok(headers)
     }
 
+    fn is_success(&self, status: StatusCode) -> bool {
+        self.settings.success.iter().any(|range| range.contains(&status.as_u16()))
+    }
+
+    /// What the body of an answer with this status has to hold.
+    fn pattern(&self, status: StatusCode) -> Option<&Regex> {
+        self.settings.success_body.as_ref().filter(|_| self.is_success(status))
+    }
+
     /// A status outside the success rule decides alone; for a success the body has to end (or reach the limit) and fit.
     fn outcome(&self, answer: Answer, end: Result<(), Failure>) -> Outcome {
         let receiver = self.settings.url.authority();
         let status = answer.status;
-        let is_success = self.settings.success.iter().any(|range| range.contains(&status.as_u16()));
-        let result = if is_success {
-            end.and_then(|()| match &self.settings.success_body {
-                Some(pattern) if !pattern.is_match(answer.kept()) => Err(Failure::new(
+        let result = if self.is_success(status) {
+            end.and_then(|()| match self.pattern(status) {
+                Some(pattern) if !pattern.is_match(answer.beginning()) => Err(Failure::new(
                     ErrorKind::Body,
                     format!("{receiver} answered {status}, but the body does not fit `{pattern}`"),
                 )),

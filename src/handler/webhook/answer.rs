@@ -1,4 +1,4 @@
-//! The receiver's answer: its status, and as much of its body as is kept.
+//! The receiver's answer: its status, and as much of its body as is looked at and kept.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,14 +19,18 @@ pub(super) struct Answer {
     pub(super) retry_after: Option<Duration>,
     media_type: Option<String>,
     body: AnswerBody,
-    kept: Vec<u8>,
-    bytes_max: usize,
-    /// Whether everything was read and kept.
+    /// Its beginning, of which `kept_max` bytes are kept in the end.
+    beginning: Vec<u8>,
+    beginning_max: usize,
+    kept_max: usize,
+    /// Whether that is everything.
     is_whole: bool,
 }
 
 impl Answer {
-    pub(super) fn of(response: Response<AnswerBody>, bytes_max: usize) -> Self {
+    /// Of its body the first `kept_max` bytes are kept, in memory until then the first `looked_at_max` where they are more.
+    pub(super) fn of(response: Response<AnswerBody>, kept_max: usize, looked_at_max: usize) -> Self {
+        let beginning_max = kept_max.max(looked_at_max);
         let (head, body) = response.into_parts();
         let media_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let announced = body.size_hint().exact().and_then(|size| usize::try_from(size).ok()).unwrap_or(0);
@@ -35,19 +39,20 @@ impl Answer {
             retry_after: head.headers.get(RETRY_AFTER).and_then(delay),
             media_type: media_type.map(str::to_owned),
             body,
-            kept: Vec::with_capacity(announced.min(bytes_max)),
-            bytes_max,
+            beginning: Vec::with_capacity(announced.min(beginning_max)),
+            beginning_max,
+            kept_max,
             is_whole: false,
         }
     }
 
-    /// Reads up to the end or to the limit, whichever comes first. May be dropped at any time; what was read is kept.
+    /// Reads up to the end or to the limit, whichever comes first. May be dropped at any time; what was read stays.
     pub(super) async fn read(&mut self) -> Result<(), hyper::Error> {
         while let Some(frame) = self.body.frame().await {
             let Ok(data) = frame?.into_data() else { continue };
             // A copy, since the frame is a slice of the connection's much larger read buffer and would keep all of it.
-            let space = self.bytes_max - self.kept.len();
-            self.kept.extend_from_slice(data.get(..space).unwrap_or(&data));
+            let space = self.beginning_max - self.beginning.len();
+            self.beginning.extend_from_slice(data.get(..space).unwrap_or(&data));
             if data.len() > space {
                 return Ok(());
             }
@@ -56,19 +61,21 @@ impl Answer {
         Ok(())
     }
 
-    /// What was kept so far.
-    pub(super) fn kept(&self) -> &[u8] {
-        &self.kept
+    /// What was read so far.
+    pub(super) fn beginning(&self) -> &[u8] {
+        &self.beginning
     }
 
-    /// What was kept; none where that is nothing. Drops the rest, and with it the connection where the
+    /// What is kept; none where that is nothing. Drops the rest, and with it the connection where the
     /// receiver is still sending.
     pub(super) fn into_output(mut self) -> Option<Output> {
-        if self.kept.is_empty() {
+        let truncated = !self.is_whole || self.beginning.len() > self.kept_max;
+        self.beginning.truncate(self.kept_max);
+        if self.beginning.is_empty() {
             return None;
         }
-        self.kept.shrink_to_fit();
-        Some(Output { media_type: self.media_type, truncated: !self.is_whole, bytes: Bytes::from(self.kept) })
+        self.beginning.shrink_to_fit();
+        Some(Output { media_type: self.media_type, truncated, bytes: Bytes::from(self.beginning) })
     }
 }
 

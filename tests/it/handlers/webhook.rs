@@ -152,6 +152,38 @@ async fn a_body_has_to_fit_the_pattern_where_there_is_one() {
 }
 
 #[tokio::test]
+async fn a_body_is_looked_at_behind_the_part_that_is_kept() {
+    let receiver = Receiver::start().await;
+    let with = |output_bytes_max| WebhookSettings {
+        success_body: Some(regex::bytes::Regex::new("paid").unwrap()),
+        output_bytes_max,
+        ..settings(&receiver.url("/"))
+    };
+    let limit = 64 * 1024;
+    for (before, output_bytes_max, fits) in [
+        (100, 10, true),
+        (100, 0, true),
+        (limit - 4, 10, true),
+        (limit - 3, 10, false),
+        (limit - 3, limit + 1, true),
+    ] {
+        let body = format!("{}paid", "x".repeat(before));
+        receiver.by_default(Behaviour::Answer(Answer::of(200).body(body.clone())));
+        let outcome = call(with(output_bytes_max)).await;
+        assert_eq!(outcome.result.is_ok(), fits, "{before} {output_bytes_max}: {:?}", outcome.result);
+        let kept = outcome.output.map(|output| (output.bytes.len(), output.truncated));
+        let is_cut = body.len() > output_bytes_max;
+        let kept_max = output_bytes_max.min(body.len());
+        assert_eq!(kept, (kept_max > 0).then_some((kept_max, is_cut)));
+    }
+    // Of one that is no success nothing more is read than is kept.
+    receiver.by_default(Behaviour::Endless(500));
+    let outcome = call(with(10)).await;
+    assert_failed(&outcome, ErrorKind::Status, true, "answered 500");
+    assert_eq!(output(&outcome), "x".repeat(10));
+}
+
+#[tokio::test]
 async fn a_body_without_an_end_is_cut_and_the_connection_dropped() {
     let receiver = Receiver::start().await;
     let mut cut = 0;
