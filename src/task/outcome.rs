@@ -42,7 +42,9 @@ impl Outcome {
             (ErrorKind::Refused | ErrorKind::Dns | ErrorKind::Tls | ErrorKind::Spawn, _)
             | (ErrorKind::Status, Some(Code::HttpStatus(429 | 503))) => true,
             (ErrorKind::Timeout | ErrorKind::ConnectionLost, _) => in_doubt || !failure.in_doubt,
-            (ErrorKind::Status, Some(Code::HttpStatus(500..)))
+            // A plain refusal. Every other answer may have had an effect.
+            (ErrorKind::Status, Some(Code::HttpStatus(300..=499))) => false,
+            (ErrorKind::Status, Some(Code::HttpStatus(_)))
             | (
                 ErrorKind::Body
                 | ErrorKind::Signal
@@ -116,11 +118,12 @@ impl Failure {
         Self { kind, message: message.into(), in_doubt: kind.in_doubt() }
     }
 
-    /// A webhook's answer outside its success rule. 5xx may have had an effect, except 503, which like 429 and every
-    /// 3xx and 4xx says that the receiver refused.
+    /// A webhook's answer outside its success rule. Every 3xx and 4xx, and 503, says that the receiver refused. Whatever
+    /// else it answers may have had an effect: 5xx, a 2xx that is not the one that was wanted, a number that HTTP does
+    /// not have.
     #[must_use]
     pub fn status(code: u16, message: impl Into<String>) -> Self {
-        let in_doubt = code >= 500 && code != 503;
+        let in_doubt = !matches!(code, 300..=499 | 503);
         Self { in_doubt, ..Self::new(ErrorKind::Status, message) }
     }
 
@@ -199,10 +202,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_answer_of_5xx_but_503_leaves_a_doubt() {
-        for (code, in_doubt) in [(304, false), (404, false), (429, false), (499, false), (503, false)]
+    fn only_an_answer_that_refuses_leaves_no_doubt() {
+        for (code, in_doubt) in [300, 304, 404, 429, 499, 503]
+            .map(|code| (code, false))
             .into_iter()
-            .chain([500, 501, 502, 504, 599].map(|code| (code, true)))
+            .chain([101, 200, 202, 299, 500, 501, 502, 504, 599, 600, 999].map(|code| (code, true)))
         {
             let failure = Failure::status(code, "it answered");
             assert_eq!((failure.kind, failure.in_doubt), (ErrorKind::Status, in_doubt), "{code}");

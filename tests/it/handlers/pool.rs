@@ -153,7 +153,7 @@ async fn after_each_answer_the_connection_is_used_again_or_not() {
         let (outcome, _) = peer.exchange(&handler, answer).await;
         match kept {
             Some(kept) => assert_eq!((&outcome.result, output(&outcome).as_str()), (&Ok(()), kept)),
-            None => assert_failed(&outcome, ErrorKind::Status, false, "answered 101"),
+            None => assert_failed(&outcome, ErrorKind::Status, true, "answered 101"),
         }
         let (outcome, over) = peer.exchange(&handler, OK).await;
         assert_eq!((outcome.result.is_ok(), output(&outcome).as_str(), over), (true, "ok", next), "{answer}");

@@ -136,6 +136,10 @@ async fn the_status_decides_and_no_redirect_is_followed() {
     let gone_is_fine =
         WebhookSettings { success: vec![200..=204, 404..=404], ..settings(&receiver.url("/")) };
     assert_eq!(call(gone_is_fine).await.result, Ok(()));
+
+    receiver.by_default(Behaviour::Answer(Answer::of(202)));
+    let only_200 = WebhookSettings { success: vec![200..=200], ..settings(&receiver.url("/")) };
+    assert_failed(&call(only_200).await, ErrorKind::Status, true, "answered 202");
 }
 
 #[tokio::test]

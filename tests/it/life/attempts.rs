@@ -91,6 +91,8 @@ async fn only_what_certainly_had_no_effect_is_tried_again_unless_doubt_is_allowe
         ("500", answered(500), with_doubt),
         ("502", answered(502), with_doubt),
         ("504", answered(504), with_doubt),
+        ("202", answered(202), with_doubt),
+        ("600", answered(600), with_doubt),
         ("body", failure(ErrorKind::Body), with_doubt),
         ("signal", failure(ErrorKind::Signal), with_doubt),
         ("exit", Outcome { code: Some(Code::ExitCode(1)), ..failure(ErrorKind::ExitCode) }, with_doubt),
