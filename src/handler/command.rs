@@ -28,6 +28,7 @@ use crate::task::{Code, ErrorKind, Failure, Outcome, Purpose, Task};
 const LEFTOVERS: Duration = Duration::from_millis(500);
 /// How long a killed process may take to be gone, which is long only while the system itself is stuck (a dead disk).
 const KILLED: Duration = Duration::from_secs(5);
+const KILLED_BY_US: Code = Code::Signal(Signal::KILL.as_raw());
 /// How much of standard error is kept for the message, in bytes and in characters.
 const ERRORS_BYTES_MAX: usize = 4 * 1024;
 const ERRORS_CHARS_MAX: usize = 500;
@@ -112,7 +113,7 @@ impl Command {
         let _ = timeout(LEFTOVERS, pipes.pump()).await;
         let words = pipes.errors.last_words(ERRORS_CHARS_MAX);
         let status = status.ok().and_then(Result::ok);
-        let result = self.judge(&end, status).map_err(|failure| saying(failure, &words));
+        let result = self.judge(end, status).map_err(|failure| saying(failure, &words));
         Outcome { code: status.and_then(code), output: pipes.output.into_output(), result, retry_after: None }
     }
 
@@ -186,8 +187,15 @@ impl Command {
         matches!(status.and_then(code), Some(Code::ExitCode(code)) if self.settings.success.contains(&code))
     }
 
-    fn judge(&self, end: &End, status: Option<ExitStatus>) -> Result<(), Failure> {
+    fn judge(&self, end: End, status: Option<ExitStatus>) -> Result<(), Failure> {
         let limit = self.settings.timeout;
+        let end = match end {
+            // It had ended by then; what was killed is what still held its outputs.
+            End::Kill(reason) if status.and_then(code).is_some_and(|code| code != KILLED_BY_US) => {
+                End::Term(reason)
+            }
+            end => end,
+        };
         match end {
             End::Exit => (),
             // One that ends well although it was told to end has done its work.

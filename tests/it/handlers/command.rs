@@ -223,6 +223,38 @@ async fn who_leaves_the_group_may_stay_and_does_not_hold_the_run_up() {
 }
 
 #[tokio::test]
+async fn one_that_has_ended_after_term_was_not_killed_whoever_holds_its_outputs() {
+    let (timeout, kill_after) = (Duration::from_secs(1), Duration::from_secs(2));
+    let folder = tempfile::tempdir().unwrap();
+    let script = "trap 'exit 0' TERM
+        setsid -f sh -c 'echo $$; : > ready; exec sleep 600'
+        while :; do sleep 0.01; done";
+    let settings = || CommandSettings { cwd: Some(folder.path().to_owned()), kill_after, ..sh(script) };
+    let outcome = run(CommandSettings { timeout, ..settings() }).await;
+    assert_failed(&outcome, ErrorKind::Timeout, true, "did not end within 1s and was ended by TERM");
+    assert_eq!(outcome.code, Some(Code::ExitCode(0)));
+    kill_helper(&outcome);
+
+    // One that is told to end, and ends well, has done its work.
+    std::fs::remove_file(folder.path().join("ready")).unwrap();
+    let handler = command(settings());
+    let (task, ending, ready) = (task("t", None, ""), CancellationToken::new(), folder.path().join("ready"));
+    let tell = async {
+        until("the command to be ready", || ready.exists()).await;
+        ending.cancel();
+    };
+    let (outcome, ()) = tokio::join!(handler.run(&task, 1, &ending), tell);
+    assert_eq!((outcome.result.clone(), outcome.code), (Ok(()), Some(Code::ExitCode(0))));
+    kill_helper(&outcome);
+}
+
+fn kill_helper(outcome: &Outcome) {
+    if let Ok(pid) = output(outcome).trim().parse() {
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_helper_that_ends_a_little_later_is_heard() {
     let outcome = run(sh("(sleep 0.05; echo late) & echo soon")).await;
     assert_eq!(output(&outcome), "soon\nlate\n");
