@@ -4,13 +4,19 @@ use std::io;
 #[cfg(target_os = "linux")]
 use std::os::fd::OwnedFd;
 use std::process::ExitStatus;
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 #[cfg(target_os = "linux")]
 use tokio::io::Interest;
 #[cfg(target_os = "linux")]
 use tokio::io::unix::AsyncFd;
 use tokio::process::Child;
+use tokio::time::sleep;
+
+/// How often a leader is looked at that cannot be watched: no such handles in this system, or no room for one more.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A started command that leads a process group of its own. Dropping it kills the whole group; tokio reaps the leader.
 ///
@@ -19,7 +25,7 @@ use tokio::process::Child;
 #[derive(Debug)]
 pub(super) struct Group {
     child: Child,
-    /// None once the leader is reaped.
+    /// None once the leader is reaped and the group killed.
     id: Option<Pid>,
     #[cfg(target_os = "linux")]
     leader: Option<AsyncFd<OwnedFd>>,
@@ -45,8 +51,18 @@ impl Group {
         {
             return;
         }
-        // Where its exit cannot be watched, it has to be reaped. An error says that there is no such child any more.
+        while let Some(id) = self.id {
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+            match waitid(WaitId::Pid(id), options) {
+                Ok(Some(_)) => return,
+                Ok(None) | Err(Errno::INTR) => sleep(LOOK_AGAIN).await,
+                Err(_) => break,
+            }
+        }
+        // It cannot be looked at either: it is reaped, after which its id is not used again.
         let _ = self.child.wait().await;
+        self.signal(Signal::KILL);
+        self.id = None;
     }
 
     /// Sends a signal to every process of the group. That none is left is no error.
@@ -80,4 +96,35 @@ impl Drop for Group {
 fn watch(id: Pid) -> Option<AsyncFd<OwnedFd>> {
     use rustix::process::{PidfdFlags, pidfd_open};
     AsyncFd::with_interest(pidfd_open(id, PidfdFlags::empty()).ok()?, Interest::READABLE).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn started(script: &str) -> Group {
+        let mut command = tokio::process::Command::new("sh");
+        Group::of(command.args(["-c", script]).process_group(0).spawn().unwrap())
+    }
+
+    /// Once it were reaped, another process could have its id.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_leader_that_has_exited_is_not_reaped_before_its_group_is_killed() {
+        for is_watched in [true, false] {
+            let mut group = started("exit 3");
+            assert!(group.leader.is_some());
+            if !is_watched {
+                group.leader = None;
+            }
+            group.exited().await;
+            let id = group.id.unwrap().as_raw_nonzero();
+            let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+            assert!(stat.contains(") Z "), "{is_watched}: {stat:?}");
+            assert_eq!(group.end().await.unwrap().code(), Some(3));
+            assert!(group.id.is_none());
+        }
+    }
 }
