@@ -106,7 +106,7 @@ pub(super) struct HandlersView<'a> {
     handlers: Vec<HandlerView<'a>>,
 }
 
-/// A handler as its operator may show it: no header values, because they may be secrets.
+/// A handler as its operator may show it: no values of headers or in queries of URLs, because they may be secrets.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Handler")]
 struct HandlerView<'a> {
@@ -116,9 +116,9 @@ struct HandlerView<'a> {
     action: ActionView<'a>,
     input_bytes_max: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
-    on_success: Option<&'a str>,
+    on_success: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    on_failure: Option<&'a str>,
+    on_failure: Option<String>,
     paused: bool,
     /// None for those who may not see all of its tasks.
     #[serde(flatten)]
@@ -137,7 +137,7 @@ struct LaneView {
 #[serde(tag = "type", rename_all = "lowercase")]
 #[schemars(rename = "Action")]
 enum ActionView<'a> {
-    Webhook { method: &'a str, url: &'a str, headers: BTreeMap<&'a str, &'a str>, timeout_seconds: f64 },
+    Webhook { method: &'a str, url: String, headers: BTreeMap<&'a str, &'a str>, timeout_seconds: f64 },
     Command { command: Vec<&'a str>, timeout_seconds: f64 },
 }
 
@@ -153,8 +153,8 @@ pub(super) async fn handlers(State(api): State<Arc<Api>>, caller: Caller) -> Res
             default: handler.is_default,
             action: ActionView::new(handler),
             input_bytes_max: handler.input_bytes_max,
-            on_success: handler.on_success.as_ref().map(|webhook| webhook.settings().url.as_str()),
-            on_failure: handler.on_failure.as_ref().map(|webhook| webhook.settings().url.as_str()),
+            on_success: handler.on_success.as_ref().map(|webhook| webhook.settings().url.masked()),
+            on_failure: handler.on_failure.as_ref().map(|webhook| webhook.settings().url.masked()),
             paused: lane(handler).is_paused,
             counts: caller.may_steer(&handler.name).is_ok().then(|| LaneView::new(lane(handler))),
         })
@@ -175,7 +175,7 @@ impl<'a> ActionView<'a> {
                 let settings = webhook.settings();
                 Self::Webhook {
                     method: settings.method.as_str(),
-                    url: settings.url.as_str(),
+                    url: settings.url.masked(),
                     headers: settings.headers.iter().map(|(name, _)| (name.as_str(), "***")).collect(),
                     timeout_seconds: settings.timeout.as_secs_f64(),
                 }

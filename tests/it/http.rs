@@ -408,6 +408,27 @@ async fn the_service_tells_about_itself() {
     assert_eq!((head.status.as_u16(), head.body.len()), (200, 0));
 }
 
+#[tokio::test]
+async fn handlers_are_shown_without_the_values_in_the_queries_of_their_urls() {
+    let server = TestServer::start(
+        r#"
+        [handlers.hook]
+        type = "webhook"
+        url = "http://127.0.0.1:9/do/{id}?key=hush&run={run}"
+        [handlers.hook.on_success]
+        url = "http://127.0.0.1:9/told?hush"
+        [handlers.hook.on_failure]
+        url = "http://127.0.0.1:9/told?of=hush"
+        "#,
+    );
+    let handlers = server.client().get("/handlers").await;
+    let hook = &handlers.json()["handlers"][0];
+    assert_eq!(hook["url"], "http://127.0.0.1:9/do/{id}?key=***&run={run}");
+    assert_eq!(hook["on_success"], "http://127.0.0.1:9/told?***");
+    assert_eq!(hook["on_failure"], "http://127.0.0.1:9/told?of=***");
+    assert!(!handlers.text().contains("hush"), "{}", handlers.text());
+}
+
 /// Sends raw bytes and reads until the server ends the connection.
 async fn raw(server: &TestServer, request: &str) -> String {
     let address = server.base().trim_start_matches("http://");

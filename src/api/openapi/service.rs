@@ -141,7 +141,8 @@ pub(in crate::api) fn stats() -> Operation {
 pub(in crate::api) fn handlers() -> Operation {
     operation("handlers", "The handlers", "What can be launched.").answer(
         200,
-        "The handlers, in the order of the config. Header values are masked; the counts are for who may see them.",
+        "The handlers, in the order of the config. The values of headers, and those in the queries of URLs, are masked; \
+         the counts are for who may see them.",
         &[],
         [json::<HandlersView<'_>>(
             r#"{"handlers":[{"name":"charge","default":true,"type":"webhook","method":"POST","url":"https://pay.example/charges/{id}","headers":{"authorization":"***"},"timeout_seconds":30.0,"input_bytes_max":1048576,"paused":false,"running":1,"queued":0,"backing_off":0},{"name":"report","default":false,"type":"command","command":["make-report","--order","{id}"],"timeout_seconds":300.0,"input_bytes_max":1048576,"paused":false,"running":0,"queued":0,"backing_off":0}]}"#,

@@ -19,6 +19,9 @@ use crate::task::TASK_ID_BYTES_MAX;
 /// The longest path and query that may come of a template, in bytes; receivers refuse longer ones (many at 8 KiB).
 const TARGET_BYTES_MAX: usize = 32 * 1024;
 
+/// What stands where something is not shown.
+const MASK: &str = "***";
+
 /// What is encoded in a path segment: all but RFC 3986's `pchar`.
 const IN_PATH: &AsciiSet = &IN_QUERY
     .remove(b'!')
@@ -66,6 +69,19 @@ impl UrlTemplate {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// The text with `***` in place of what may be a secret: the values in its query that are no variables.
+    #[must_use]
+    pub fn masked(&self) -> String {
+        let Some((front, query)) = self.text.split_once('?') else { return self.text.to_string() };
+        let masked = query.split('&').map(|part| match part.split_once('=') {
+            Some((_, "" | "{id}" | "{run}" | "{attempt}")) => part.to_owned(),
+            Some((name, _)) => format!("{name}={MASK}"),
+            None if part.is_empty() => String::new(),
+            None => MASK.to_owned(),
+        });
+        format!("{front}?{}", masked.collect::<Vec<_>>().join("&"))
     }
 
     /// Host and port, as in the text: what a message may name.
@@ -285,6 +301,18 @@ mod tests {
             rendered("https://h:8443/{id}/{run}?{id}={attempt}", "a+b"),
             "https://h:8443/a+b/7?a%2Bb=2"
         );
+    }
+
+    #[test]
+    fn what_is_shown_has_no_value_of_the_query_but_the_variables() {
+        for (text, shown) in [
+            ("http://h/a=b/{id}", "http://h/a=b/{id}"),
+            ("http://h/x?key=hush&of={id}&n={id}-hush", "http://h/x?key=***&of={id}&n=***"),
+            ("http://h?hush", "http://h?***"),
+            ("http://h/?a=hush=hush?hush&&b=", "http://h/?a=***&&b="),
+        ] {
+            assert_eq!(text.parse::<UrlTemplate>().unwrap().masked(), shown);
+        }
     }
 
     #[test]
