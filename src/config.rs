@@ -46,7 +46,7 @@ use crate::task::Retention;
 use effective::Effective;
 use kind::{Choice, Size, Text, Whole};
 use reader::{Reader, Section};
-use source::{Environment, SourceFile};
+use source::{Environment, Reading, SourceFile};
 
 /// The shortest time that a key takes.
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -145,8 +145,31 @@ impl Config {
         flags: &Flags,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, ConfigError> {
+        Self::load_for(Reading::First, flags, environment)
+    }
+
+    /// The same for a service that runs: the file has to be a regular one, and to say something. A pipe is empty the
+    /// second time, and so is a file that is just being written; neither takes every handler and token away.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn load_again(
+        flags: &Flags,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, ConfigError> {
+        Self::load_for(Reading::Again, flags, environment)
+    }
+
+    fn load_for(
+        reading: Reading,
+        flags: &Flags,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, ConfigError> {
         let (environment, mut problems) = Environment::pick(environment);
-        let file = match SourceFile::find(flags, &environment) {
+        let file = match SourceFile::find(flags, &environment, reading) {
+            Ok(file) if reading == Reading::Again && file.is_empty() => {
+                return Err(ConfigError::one(file.place(0), Fault::Empty { file: file.name }));
+            }
             Ok(file) if problems.is_empty() => file,
             Ok(_) => return Err(ConfigError { problems }),
             Err(error) => {

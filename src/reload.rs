@@ -52,7 +52,7 @@ impl Reloader {
         if self.recorder.is_draining() {
             return Err(ReloadError::Stopping);
         }
-        let config = Config::load(&self.flags, std::env::vars_os())?;
+        let config = Config::load_again(&self.flags, std::env::vars_os())?;
         // The service goes on listening where it does, whatever the file says of that now.
         config.is_guarded_on(&self.started.server)?;
         // No step behind this one fails or waits.

@@ -65,6 +65,25 @@ pub enum Fault {
         #[source]
         cause: io::Error,
     },
+    /// The config file is a pipe, or something else that cannot be read again.
+    #[error(
+        "the config file `{}` is no regular file (a pipe, a device), so that it cannot be read again; start the service \
+         with a regular file",
+        path.display()
+    )]
+    NotRegular {
+        /// As the user named it.
+        path: PathBuf,
+    },
+    /// A reload of a file that says nothing.
+    #[error(
+        "the config file `{file}` is empty, or has only comments, as while it is being written; a reload takes that for \
+         no config: where no handlers are wanted, say [handlers]"
+    )]
+    Empty {
+        /// As the user named it.
+        file: String,
+    },
     /// The config file is longer than any config.
     #[error("the config file `{}` is larger than {max} bytes; is it the right file?", path.display())]
     TooLarge {

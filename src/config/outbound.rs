@@ -15,7 +15,7 @@ use super::given::Given;
 use super::handler_kinds::VariableName;
 use super::kind::{Kind, List, Text};
 use super::reader::Section;
-use super::source::read_at_most;
+use super::source::read_regular;
 use crate::handler::webhook::{Authorities, CertificateChain, Egress, EgressRule, PrivateKey, Secret, Tls};
 
 /// The largest file of secrets or certificates that is read, in bytes.
@@ -129,8 +129,9 @@ impl<T: Content> FromStr for FromFile<T> {
         if path.is_empty() {
             return Err("it is empty".to_owned());
         }
-        let bytes = read_at_most(Path::new(path), FILE_BYTES_MAX + 1)
-            .map_err(|error| format!("the file cannot be read: {error}"))?;
+        let bytes = read_regular(Path::new(path), FILE_BYTES_MAX + 1)
+            .map_err(|error| format!("the file cannot be read: {error}"))?
+            .ok_or("it is no regular file, so that a reload could not read it again")?;
         if bytes.len() as u64 > FILE_BYTES_MAX {
             return Err(format!("the file is larger than {FILE_BYTES_MAX} bytes"));
         }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use toml::Spanned;
 use toml::de::DeTable;
 
@@ -120,6 +122,15 @@ fn is_service_link(name: &str, value: &str) -> bool {
         || (name.contains("_PORT") && (value.contains("://") || has_protocol))
 }
 
+/// For whom the file is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// For one that begins with it; it may come through a pipe.
+    First,
+    /// For a service that runs with it already: what has come through a pipe does not come again.
+    Again,
+}
+
 /// The text of the config and what to call it.
 #[derive(Debug)]
 pub(super) struct SourceFile {
@@ -129,21 +140,30 @@ pub(super) struct SourceFile {
 
 impl SourceFile {
     /// Reads the file that the flag names, else the one that the variable names, else takes the built-in config.
-    pub(super) fn find(flags: &Flags, environment: &Environment) -> Result<Self, ConfigError> {
+    pub(super) fn find(
+        flags: &Flags,
+        environment: &Environment,
+        reading: Reading,
+    ) -> Result<Self, ConfigError> {
         if let Some(path) = &flags.config {
-            return Self::read(path, &Place::Flag(FILE_FLAG));
+            return Self::read(path, &Place::Flag(FILE_FLAG), reading);
         }
         match environment.get(FILE_VARIABLE) {
-            Some((name, path)) => Self::read(Path::new(path), &Place::Variable(name.to_owned())),
+            Some((name, path)) => Self::read(Path::new(path), &Place::Variable(name.to_owned()), reading),
             None => Ok(Self { name: BUILT_IN_NAME.to_owned(), text: BUILT_IN.to_owned() }),
         }
     }
 
-    fn read(path: &Path, named_by: &Place) -> Result<Self, ConfigError> {
+    fn read(path: &Path, named_by: &Place, reading: Reading) -> Result<Self, ConfigError> {
         let fail = |fault| ConfigError::one(named_by.clone(), fault);
         let path_buf = path.to_owned();
-        let bytes = match read_at_most(path, FILE_BYTES_MAX + 1) {
-            Ok(bytes) => bytes,
+        let bytes = match reading {
+            Reading::First => File::open(path).and_then(|file| at_most(file, FILE_BYTES_MAX + 1)).map(Some),
+            Reading::Again => read_regular(path, FILE_BYTES_MAX + 1),
+        };
+        let bytes = match bytes {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Err(fail(Fault::NotRegular { path: path_buf })),
             Err(cause) => {
                 return Err(fail(match cause.kind() {
                     ErrorKind::NotFound => Fault::NoFile { path: path_buf },
@@ -184,6 +204,11 @@ impl SourceFile {
         if problems.is_empty() { Ok(table) } else { Err(ConfigError { problems }) }
     }
 
+    /// Whether it says nothing, perhaps in comments. Where it is no TOML, it says something.
+    pub(super) fn is_empty(&self) -> bool {
+        self.parse().is_ok_and(|table| table.get_ref().is_empty())
+    }
+
     /// The line and column of a byte of the text.
     pub(super) fn place(&self, offset: usize) -> Place {
         let before = self.text.get(..offset).unwrap_or(&self.text);
@@ -196,10 +221,24 @@ impl SourceFile {
     }
 }
 
-/// The bytes of a file, at most so many of them.
-pub(super) fn read_at_most(path: &Path, max: u64) -> std::io::Result<Vec<u8>> {
+/// The bytes of a regular file, at most so many of them; none where it is something else, such as a pipe, which is not
+/// waited for.
+pub(super) fn read_regular(path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
+    let open =
+        |flags: OFlags| OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path);
+    let file = match open(OFlags::NONBLOCK) {
+        // Only a regular file can have a lease; who holds it is asked to give it back.
+        Err(error) if error.kind() == ErrorKind::WouldBlock => open(OFlags::empty())?,
+        opened => opened?,
+    };
+    let kind = file.metadata()?.file_type();
+    // To read a folder is an error that says so.
+    if kind.is_file() || kind.is_dir() { at_most(file, max).map(Some) } else { Ok(None) }
+}
+
+fn at_most(file: File, max: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(max).read_to_end(&mut bytes)?;
+    file.take(max).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -1,5 +1,7 @@
 //! The config in motion: what a reload changes, what it does not, and that nobody feels it.
 
+mod refused;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -250,11 +252,12 @@ async fn a_handler_that_comes_back_is_still_paused_and_notices_begin_with_a_relo
     let mut server = TestServer::start(&h);
     let client = server.client();
     assert_eq!(client.post("/handlers/h/pause", "").await.status, 200);
-    for config in ["", &h, ""] {
+    let none = "[handlers]\n";
+    for config in [none, &h, none] {
         server.reconfigure(config);
         reloaded(&client).await;
         let paused = client.get("/handlers").await.json()["handlers"][0]["paused"].clone();
-        assert_eq!(paused, if config.is_empty() { Value::Null } else { true.into() });
+        assert_eq!(paused, if config == none { Value::Null } else { true.into() });
     }
     // Also by a process that has not seen it go.
     server.kill();

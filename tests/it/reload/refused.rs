@@ -1,0 +1,69 @@
+//! What a reload does not take for a config.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use hyper::Method;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+use super::{reload, webhook};
+use crate::support::client::Client;
+use crate::support::server::TestServer;
+use crate::support::{until, within};
+use crate::tokens::{HANDLERS, token, with};
+
+/// Reloads, and has to be refused with these words.
+async fn refused(client: &Client, words: &str) {
+    let answer = with(client, "s-boss", Method::POST, "/admin/reload", "").await;
+    answer.problem(422, "invalid-config");
+    assert!(answer.text().contains(words), "{}", answer.text());
+    assert!(answer.text().contains("nothing was changed"), "{}", answer.text());
+}
+
+/// Handlers and tokens are those that it was started with.
+async fn is_unchanged(client: &Client) {
+    client.get("/stats").await.problem(401, "token-required");
+    let handlers = with(client, "s-boss", Method::GET, "/handlers", "").await.json();
+    assert_eq!(handlers["handlers"].as_array().unwrap().len(), 3);
+}
+
+fn boss() -> String {
+    token("boss", "scopes = [\"read\", \"admin\"]")
+}
+
+#[tokio::test]
+async fn a_file_that_is_empty_or_no_file_at_all_takes_nothing_away() {
+    let server = TestServer::start(&format!("{HANDLERS}{}", boss()));
+    let client = server.client();
+    for empty in ["", "\n", "# [handlers.a]\n# type = \"command\"\n"] {
+        server.reconfigure(empty);
+        refused(&client, "config.toml` is empty, or has only comments").await;
+        is_unchanged(&client).await;
+    }
+    let config = server.folder().join("config.toml");
+    fs::remove_file(&config).unwrap();
+    // As empty as a pipe that was read already.
+    symlink("/dev/null", &config).unwrap();
+    refused(&client, "config.toml` is no regular file").await;
+    is_unchanged(&client).await;
+    server.hang_up();
+    until("the log", || server.logged("config not reloaded, everything stays as it was")).await;
+
+    fs::remove_file(&config).unwrap();
+    server.reconfigure(&format!("[handlers]\n{}", boss()));
+    let answer = with(&client, "s-boss", Method::POST, "/admin/reload", "").await;
+    assert_eq!(answer.status, 200, "no handlers are fine where that is said: {}", answer.text());
+}
+
+#[tokio::test]
+async fn a_pipe_in_place_of_a_secret_is_not_waited_for() {
+    let server = TestServer::start(&webhook("h", "http://127.0.0.1:1/", ""));
+    let client = server.client();
+    let pipe = server.folder().join("secrets");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    server.reconfigure(&webhook("h", "http://127.0.0.1:1/", "secrets_file = \"secrets\""));
+    let answer = within("the answer", reload(&client)).await;
+    answer.problem(422, "invalid-config");
+    assert!(answer.text().contains("no regular file"), "{}", answer.text());
+    assert_eq!(client.get("/livez").await.status, 200);
+}
