@@ -205,20 +205,32 @@ impl Config {
     /// # Errors
     /// What is wrong, and both ways out.
     pub fn is_guarded(&self) -> Result<(), ConfigError> {
-        self.is_guarded_on(&self.server)
-    }
-
-    /// The same where it listens as another config has it.
-    ///
-    /// # Errors
-    /// What is wrong, and both ways out.
-    pub fn is_guarded_on(&self, server: &ServerConfig) -> Result<(), ConfigError> {
+        let server = &self.server;
         if server.is_local() || server.allow_anonymous || !self.tokens.is_empty() {
             return Ok(());
         }
-        let begin = Place::File { file: self.file.clone(), line: 1, column: 1 };
-        let place = self.effective.place_of("server", "listen").cloned().unwrap_or(begin);
-        Err(ConfigError::one(place, Fault::OpenToAll { listen: server.listen }))
+        let place = self.effective.place_of("server", "listen").cloned();
+        let fault = Fault::OpenToAll { listen: server.listen };
+        Err(ConfigError::one(place.unwrap_or_else(|| self.beginning()), fault))
+    }
+
+    /// Refuses to take the last token from a service that was started as `server` says and has these tokens now,
+    /// wherever it listens: who has tokens does not mean to let everybody in, unless it was started with
+    /// `allow_anonymous`.
+    ///
+    /// # Errors
+    /// What is wrong, and both ways out.
+    pub fn keeps_a_token(&self, server: &ServerConfig, now: &Tokens) -> Result<(), ConfigError> {
+        if now.is_empty() || server.allow_anonymous || !self.tokens.is_empty() {
+            return Ok(());
+        }
+        Err(ConfigError::one(self.beginning(), Fault::LastToken))
+    }
+
+    /// Its first character.
+    #[must_use]
+    pub fn beginning(&self) -> Place {
+        Place::File { file: self.file.clone(), line: 1, column: 1 }
     }
 
     /// The keys outside of handlers and tokens that another config has otherwise, as `table.key`.

@@ -54,7 +54,7 @@ impl Reloader {
         }
         let config = Config::load_again(&self.flags, std::env::vars_os())?;
         // The service goes on listening where it does, whatever the file says of that now.
-        config.is_guarded_on(&self.started.server)?;
+        config.keeps_a_token(&self.started.server, &self.live.load().tokens)?;
         // No step behind this one fails or waits.
         self.recorder.reload(lanes(&config)).await?;
         self.live.store(Arc::new(live(&config)));

@@ -209,6 +209,12 @@ pub enum Fault {
         /// The address.
         listen: std::net::SocketAddr,
     },
+    /// A reload would let everybody in.
+    #[error(
+        "this would take away the last token, and let everybody in who reaches the service; leave a token here, or \
+         restart the service without one (with server.allow_anonymous = true where others than this machine reach it)"
+    )]
+    LastToken,
     /// More than one handler is the default.
     #[error("`{second}` is marked default, and so is `{first}` at {first_place}; mark one of them")]
     TwoDefaults {

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use hyper::Method;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use super::{reload, webhook};
+use super::{reload, reloaded, webhook};
 use crate::support::client::Client;
 use crate::support::server::TestServer;
 use crate::support::{until, within};
@@ -53,6 +53,30 @@ async fn a_file_that_is_empty_or_no_file_at_all_takes_nothing_away() {
     server.reconfigure(&format!("[handlers]\n{}", boss()));
     let answer = with(&client, "s-boss", Method::POST, "/admin/reload", "").await;
     assert_eq!(answer.status, 200, "no handlers are fine where that is said: {}", answer.text());
+}
+
+#[tokio::test]
+async fn the_last_token_is_not_taken_away_unless_everybody_may_come_in() {
+    let server = TestServer::start(&format!("{HANDLERS}{}", boss()));
+    let client = server.client();
+    // What it says of strangers now waits for a restart, as every key of the server does.
+    for without in [HANDLERS.to_owned(), format!("[server]\nallow_anonymous = true\n{HANDLERS}")] {
+        server.reconfigure(&without);
+        refused(&client, "would take away the last token").await;
+        is_unchanged(&client).await;
+    }
+    let other = token("other", "scopes = [\"read\"]");
+    server.reconfigure(&format!("{HANDLERS}{other}"));
+    assert_eq!(with(&client, "s-boss", Method::POST, "/admin/reload", "").await.status, 200);
+
+    let open = format!("[server]\nallow_anonymous = true\n{HANDLERS}");
+    let server = TestServer::start(&format!("{open}{}", boss()));
+    let client = server.client();
+    server.reconfigure(&open);
+    assert_eq!(with(&client, "s-boss", Method::POST, "/admin/reload", "").await.status, 200);
+    assert_eq!(client.get("/stats").await.status, 200);
+    // And none can be taken away where there is none.
+    assert_eq!(reloaded(&client).await["tokens"], serde_json::json!([]));
 }
 
 #[tokio::test]
