@@ -1,5 +1,6 @@
 //! Wiring: flags, config, log, then what was asked for, and an exit code.
 
+use std::convert::Infallible;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -264,18 +265,21 @@ impl Signals {
         })
     }
 
-    /// The next one that asks to stop. Reloads meanwhile where that is asked for.
+    /// The next one that asks to stop. Reloads meanwhile where that is asked for; a stop does not wait for that.
     async fn next(&mut self, reloader: &Reloader) -> &'static str {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hang_up.recv() => {
-                    if let Err(error) = reloader.reload().await {
-                        tracing::error!(%error, "config not reloaded, everything stays as it was");
-                    }
-                }
-            }
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            never = reload_at(&mut self.hang_up, reloader) => match never {},
+        }
+    }
+}
+
+async fn reload_at(hang_up: &mut Signal, reloader: &Reloader) -> Infallible {
+    loop {
+        hang_up.recv().await;
+        if let Err(error) = reloader.reload().await {
+            tracing::error!(%error, "config not reloaded, everything stays as it was");
         }
     }
 }

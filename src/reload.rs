@@ -3,14 +3,19 @@
 //! Invariant: a reload takes effect as a whole or not at all (tests/it/reload.rs).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
+use tokio::sync::oneshot;
 
 use crate::api::{self, Live, ReloadError, Reloaded};
-use crate::config::{Config, Flags};
+use crate::config::{Config, ConfigError, Fault, Flags, Problem};
 use crate::handler::{Handler, Handlers, Webhook};
 use crate::recorder::{LaneSpec, NoticeSpec, Recorder, Work};
+
+/// How long a reload waits for the config file and the files that it names.
+const READING_MAX: Duration = Duration::from_secs(10);
 
 /// What of a config can change while the service runs.
 #[must_use]
@@ -34,16 +39,19 @@ pub struct Reloader {
     live: Arc<ArcSwap<Live>>,
     /// Held during a reload, so that the last one wins everywhere.
     turn: tokio::sync::Mutex<()>,
+    /// Held by the thread that reads, also when nobody waits for it any more.
+    reading: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Reloader {
     /// For a service that was started with these flags and this config.
     #[must_use]
     pub fn new(flags: Flags, started: Config, recorder: Recorder, live: Arc<ArcSwap<Live>>) -> Self {
-        Self { flags, started, recorder, live, turn: tokio::sync::Mutex::default() }
+        Self { flags, started, recorder, live, turn: tokio::sync::Mutex::default(), reading: Arc::default() }
     }
 
-    /// Reads the config again. What is wrong with it is wrong as a whole: then everything stays as it is.
+    /// Reads the config again. What is wrong with it is wrong as a whole: then everything stays as it is. So it does
+    /// where nobody waits for the end of this any more.
     ///
     /// # Errors
     /// [`ReloadError`]; nothing has changed then.
@@ -52,7 +60,7 @@ impl Reloader {
         if self.recorder.is_draining() {
             return Err(ReloadError::Stopping);
         }
-        let config = Config::load_again(&self.flags, std::env::vars_os())?;
+        let config = self.read().await?;
         // The service goes on listening where it does, whatever the file says of that now.
         config.keeps_a_token(&self.started.server, &self.live.load().tokens)?;
         // No step behind this one fails or waits.
@@ -65,6 +73,45 @@ impl Reloader {
         };
         tell(&config, &reloaded);
         Ok(reloaded)
+    }
+
+    async fn read(&self) -> Result<Config, ConfigError> {
+        let flags = self.flags.clone();
+        let load = move || Config::load_again(&flags, std::env::vars_os());
+        let read = on_a_thread(&self.reading, load).await;
+        read.unwrap_or_else(|why| {
+            let (place, fault) = (self.started.beginning(), Fault::NotRead { why });
+            Err(ConfigError { problems: vec![Problem { place, fault }] })
+        })
+    }
+}
+
+/// Reads on a thread of its own: nobody can end a read that hangs, so neither a worker nor a thread of a pool may hang
+/// with it. There is one such thread at most, because each that hangs would stay.
+async fn on_a_thread<T: Send + 'static>(
+    reading: &Arc<tokio::sync::Mutex<()>>,
+    read: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
+    let Ok(held) = tokio::time::timeout(READING_MAX, Arc::clone(reading).lock_owned()).await else {
+        return Err(
+            "the last reload still waits for a file that does not answer; see what it is on".to_owned()
+        );
+    };
+    let (tell, told) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("reload".to_owned()).spawn(move || {
+        let value = read();
+        drop(held);
+        // Whoever asked may have gone.
+        let _ = tell.send(value);
+    });
+    thread.map_err(|error| format!("there is no thread for it: {error}"))?;
+    match tokio::time::timeout(READING_MAX, told).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(_panicked)) => Err("the reader panicked".to_owned()),
+        Err(_elapsed) => Err(format!(
+            "this file, or one that it names, has not answered for {} s; see what it is on",
+            READING_MAX.as_secs()
+        )),
     }
 }
 
@@ -107,4 +154,25 @@ fn notice(webhook: &Arc<Webhook>) -> Work {
         let webhook = Arc::clone(&webhook);
         async move { webhook.tell(&task, api::notice(&task), attempt, &ending).await }.boxed()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_that_hangs_is_given_up_and_followed_by_no_other_until_it_ends() {
+        let reading = Arc::default();
+        let (end, ended) = mpsc::channel::<()>();
+        let hangs = move || ended.recv().is_ok();
+        let given_up = on_a_thread(&reading, hangs).await.unwrap_err();
+        assert!(given_up.contains("has not answered for 10 s"), "{given_up}");
+        let second = on_a_thread(&reading, || panic!("it was read all the same")).await.unwrap_err();
+        assert!(second.contains("still waits"), "{second}");
+        drop(end);
+        tokio::time::resume();
+        assert_eq!(on_a_thread(&reading, || 7).await, Ok(7));
+    }
 }

@@ -84,6 +84,12 @@ pub enum Fault {
         /// As the user named it.
         file: String,
     },
+    /// A reload that has come to no end.
+    #[error("the config was not read again: {why}")]
+    NotRead {
+        /// What it has met.
+        why: String,
+    },
     /// The config file is longer than any config.
     #[error("the config file `{}` is larger than {max} bytes; is it the right file?", path.display())]
     TooLarge {

@@ -10,6 +10,7 @@ pub(crate) mod program;
 pub(crate) mod receiver;
 pub(crate) mod relay;
 pub(crate) mod server;
+pub(crate) mod silent;
 pub(crate) mod sse;
 pub(crate) mod tls;
 pub(crate) mod told;

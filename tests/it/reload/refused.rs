@@ -1,14 +1,16 @@
-//! What a reload does not take for a config.
+//! What a reload does not take for a config, and what it does not wait for.
 
 use std::fs;
 use std::os::unix::fs::symlink;
 
 use hyper::Method;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
+use tokio::task::JoinSet;
 
 use super::{reload, reloaded, webhook};
 use crate::support::client::Client;
 use crate::support::server::TestServer;
+use crate::support::silent::SilentFile;
 use crate::support::{until, within};
 use crate::tokens::{HANDLERS, token, with};
 
@@ -90,4 +92,48 @@ async fn a_pipe_in_place_of_a_secret_is_not_waited_for() {
     answer.problem(422, "invalid-config");
     assert!(answer.text().contains("no regular file"), "{}", answer.text());
     assert_eq!(client.get("/livez").await.status, 200);
+}
+
+/// The config of a service whose signatures are made with what never comes.
+fn waiting_for(silent: &SilentFile) -> String {
+    webhook("h", "http://127.0.0.1:1/", &format!("secrets_file = \"{}\"", silent.path().display()))
+}
+
+/// What never answers is a mount, which only root can make.
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+#[tokio::test]
+async fn a_file_that_never_answers_holds_up_no_request() {
+    if !is_root() {
+        return;
+    }
+    let silent = SilentFile::mount();
+    let server =
+        TestServer::start(&format!("[server]\nthreads = 1\n{}", webhook("h", "http://127.0.0.1:1/", "")));
+    let client = server.client();
+    server.reconfigure(&waiting_for(&silent));
+    let mut reloading = JoinSet::new();
+    let asking = client.clone();
+    reloading.spawn(async move { reload(&asking).await });
+    until("the question", || silent.is_asked()).await;
+    assert_eq!(within("an answer", client.get("/livez")).await.status, 200);
+    assert_eq!(within("a launch", client.post("/tasks/a?handler=h", "")).await.status, 202);
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_reload() {
+    if !is_root() {
+        return;
+    }
+    let silent = SilentFile::mount();
+    let mut server = TestServer::start(&webhook("h", "http://127.0.0.1:1/", ""));
+    server.reconfigure(&waiting_for(&silent));
+    server.hang_up();
+    until("the question", || silent.is_asked()).await;
+    server.terminate();
+    until("the end", || server.ended().is_some()).await;
+    assert_eq!(server.ended().unwrap().code(), Some(0));
+    assert!(!server.logged("config not reloaded"), "the stop came behind the reload:\n{}", server.log());
 }
