@@ -15,6 +15,7 @@ mod given;
 mod handler_kinds;
 mod handlers;
 mod kind;
+mod listen;
 mod outbound;
 mod policy;
 mod reader;
@@ -35,6 +36,7 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 pub use error::{ConfigError, Fault, Hint, Place, Problem};
+pub use listen::{Listen, Origin};
 pub use server::ServerConfig;
 pub use source::{CLIENT_VARIABLES, Flags, VARIABLE_PREFIX};
 pub use telemetry::OtlpConfig;

@@ -15,7 +15,7 @@ use task_recorder::api::{self, Api, Bodies, Interface, Reload};
 use task_recorder::cli::token::{self, TokenVerb};
 use task_recorder::cli::{self, Cli, Verb, data, healthcheck::healthcheck};
 use task_recorder::client;
-use task_recorder::config::{Config, Flags, ServerConfig, StoreConfig, StorePath};
+use task_recorder::config::{Config, Flags, Listen, ServerConfig, StoreConfig, StorePath};
 use task_recorder::exit::Exit;
 use task_recorder::metrics::Requests;
 use task_recorder::recorder::{Recorder, RecoveryReport};
@@ -49,6 +49,7 @@ fn main() -> ExitCode {
         Verb::Ask(ask) => return client::run(ask).into(),
         Verb::Completions { shell } => return printed(cli::completions(*shell, stdout)),
         Verb::Man => return printed(cli::man(stdout)),
+        Verb::Healthcheck => return ask(&cli.flags),
         Verb::Token { verb: TokenVerb::New(wanted) } => return printed(token::print_new(wanted, stdout)),
         _ => {}
     }
@@ -64,12 +65,13 @@ fn main() -> ExitCode {
     match verb {
         Verb::CheckConfig => printed(cli::check_config(&config, stdout)),
         Verb::PrintConfig => printed(cli::print_config(&config, stdout)),
-        Verb::Healthcheck => ask(&config),
         Verb::Backup { target } => data::backup(&config.store, &target).into(),
         Verb::Export => data::export(&config.store, stdout).into(),
         Verb::Import { file } => data::import(&config.store, &file).into(),
         // Answered above, without a config.
-        Verb::Ask(_) | Verb::Completions { .. } | Verb::Man | Verb::Token { .. } => Exit::Fine.into(),
+        Verb::Ask(_) | Verb::Completions { .. } | Verb::Healthcheck | Verb::Man | Verb::Token { .. } => {
+            Exit::Fine.into()
+        }
         Verb::Serve => {
             if let Err(error) = telemetry::begin(&config.log, std::env::var_os("RUST_LOG").as_deref()) {
                 return refuse(&error, Exit::Usage);
@@ -284,14 +286,19 @@ async fn reload_at(hang_up: &mut Signal, reloader: &Reloader) -> Infallible {
     }
 }
 
-fn ask(config: &Config) -> ExitCode {
+/// Only where it listens is asked of the config: a service goes on when the rest is wrong, or not there any more.
+fn ask(flags: &Flags) -> ExitCode {
+    let Listen { address, origin } = match Listen::find(flags, std::env::vars_os()) {
+        Ok(listen) => listen,
+        Err(error) => return refuse(&error, Exit::Usage),
+    };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return refuse(&error, Exit::Unhealthy),
     };
-    match runtime.block_on(healthcheck(config.server.listen)) {
+    match runtime.block_on(healthcheck(address)) {
         Ok(at) => printed(writeln!(io::stdout(), "ready: {at}")),
-        Err(error) => refuse(&error, Exit::Unhealthy),
+        Err(error) => refuse(&format!("{error} ({origin})"), Exit::Unhealthy),
     }
 }
 

@@ -68,6 +68,11 @@ impl<'a> Reader<'a> {
             let fault = Fault::UnknownVariable { hint: nearest_variable(name, &self.variables) };
             self.problems.push(Problem { place: Place::Variable(name.to_owned()), fault });
         }
+        self.finish_early()
+    }
+
+    /// The same where not every key was asked for, so that nobody knows which variables mean nothing.
+    pub(super) fn finish_early(mut self) -> Result<Effective, ConfigError> {
         if self.problems.is_empty() {
             return Ok(self.effective);
         }

@@ -1,6 +1,6 @@
 //! `[server]`: how the service listens, and how long it waits.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::num::NonZeroUsize;
 use std::thread;
 use std::time::Duration;
@@ -12,6 +12,10 @@ use super::tokens::HostNames;
 use super::{SHORTEST, belongs_elsewhere};
 use crate::task::Rate;
 
+/// Where it listens unless it is told otherwise.
+pub(super) const LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080));
+pub(super) const ADDRESS: Text<SocketAddr> =
+    Text::new("an IP address and a port, such as \"127.0.0.1:8080\" or \"[::]:8080\"");
 const AUTH_FAILURES: Rate = Rate { starts: 10, per: Duration::from_mins(1) };
 
 /// How the service listens, and how long it waits.
@@ -49,12 +53,10 @@ pub struct ServerConfig {
 
 impl ServerConfig {
     pub(super) fn read(mut section: Section<'_, '_>) -> Self {
-        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
-        let address = Text::new("an IP address and a port, such as \"127.0.0.1:8080\" or \"[::]:8080\"");
         let hour = Time(SHORTEST..=Duration::from_hours(1));
         let day = Time(SHORTEST..=Duration::from_hours(24));
         let config = Self {
-            listen: section.get("listen", listen, &address),
+            listen: section.get("listen", LISTEN, &ADDRESS),
             connections_max: section.get("connections_max", 10_000, &Whole(1..=1_000_000)),
             threads: section.get("threads", threads_by_default(), &Whole(1..=1_024)),
             header_timeout: section.get("header_timeout", Duration::from_secs(30), &hour),

@@ -81,7 +81,7 @@ fn check_config_names_file_and_handlers() {
 fn a_bad_config_ends_every_verb_with_code_2() {
     let file = Written::new("[server]\nlistn = 1\ngrace = 1\n");
     let path = file.path().to_str().expect("UTF-8");
-    for verb in ["check-config", "print-config", "healthcheck", "serve"] {
+    for verb in ["check-config", "print-config", "serve"] {
         let output = run(&[verb, "--config", path]);
         assert_eq!((out(&output), code(&output)), ("", 2));
         assert!(err(&output).contains(&format!("{path}:2:1: unknown key `listn`")), "{}", err(&output));
@@ -161,7 +161,9 @@ fn healthcheck_asks_the_service_whether_it_is_ready() {
     let (at, _asked) = answering("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 9\r\n\r\ndrain\ning");
     let output = run(&["healthcheck", "--listen", &at.to_string()]);
     assert_eq!((out(&output), code(&output)), ("", 1));
-    assert_eq!(err(&output), format!("{at} answers 503 Service Unavailable: drain ing\n"));
+    let expected =
+        format!("{at} answers 503 Service Unavailable: drain ing (the address comes from flag --listen)\n");
+    assert_eq!(err(&output), expected);
 
     let (at, _asked) = answering("SSH-2.0-OpenSSH\r\n");
     let output = run(&["healthcheck", "--listen", &at.to_string()]);
@@ -181,6 +183,53 @@ fn healthcheck_without_a_service_says_why() {
     let output = run(&["healthcheck", "--listen", "127.0.0.1:0"]);
     assert_eq!(code(&output), 1);
     assert!(err(&output).contains("port is 0"), "{}", err(&output));
+}
+
+#[test]
+fn healthcheck_judges_the_service_and_not_the_config() {
+    let ready = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    let wrong = "[log]\nlevel = 7\n[handlers.a]\ntyp = \"command\"\n[tokens.t]\n";
+    let broken = "[handlers.a\n";
+    for rest in ["", wrong, broken] {
+        let (at, _asked) = answering(ready);
+        let file = Written::new(format!("[server]\nlisten = \"{at}\"\nnonsense = 1\n{rest}"));
+        let output = run(&["healthcheck", "--config", file.path().to_str().unwrap()]);
+        assert_eq!((out(&output), code(&output)), (format!("ready: {at}\n").as_str(), 0), "{}", err(&output));
+    }
+    // Neither a flag nor a variable needs a file, and other variables do not matter.
+    let (at, _asked) = answering(ready);
+    let output = run(&["healthcheck", "--config", "/nowhere", "--listen", &at.to_string()]);
+    assert_eq!((err(&output), code(&output)), ("", 0));
+    let (at, _asked) = answering(ready);
+    let at = at.to_string();
+    let variables =
+        [("TASK_RECORDER_LISTEN", &*at), ("TASK_RECORDER_CONFIG", "/nowhere"), ("TASK_RECORDER_FOO", "1")];
+    let output = run_with(&variables, &["healthcheck"]);
+    assert_eq!((err(&output), code(&output)), ("", 0));
+    let output = run_with(&[("TASK_RECORDER_LISTEN", "nowhere")], &["healthcheck"]);
+    assert_eq!(code(&output), 2);
+    assert!(err(&output).starts_with("environment variable TASK_RECORDER_LISTEN: "), "{}", err(&output));
+}
+
+#[test]
+fn healthcheck_says_where_the_address_came_from() {
+    let said = |text: &str| {
+        let file = Written::new(text);
+        let path = file.path().to_str().unwrap();
+        let output = run(&["healthcheck", "--config", path]);
+        assert_eq!((out(&output), code(&output)), ("", 1));
+        err(&output).replace(path, "test.toml")
+    };
+    let given = said("[server]\nlisten = \"127.0.0.1:0\"");
+    assert!(given.ends_with("(the address comes from test.toml:2:10)\n"), "{given}");
+    let (wrong, broken) = (said("[server]\nlisten = \"localhost\""), said("[server\n"));
+    for said in [&wrong, &broken] {
+        assert!(said.contains("127.0.0.1:8080") && said.contains("it is the default, because"), "{said}");
+    }
+    assert!(wrong.contains("test.toml:2:10: `listen` is \"localhost\""), "{wrong}");
+    assert!(broken.contains("test.toml:1:8: this is not valid TOML"), "{broken}");
+    let output = run(&["healthcheck", "--config", "/nowhere"]);
+    assert!(err(&output).contains("it is the default, because flag --config: "), "{}", err(&output));
 }
 
 /// Starts the service where it cannot start: the exit code, and what it says.
