@@ -221,6 +221,19 @@ pub enum Fault {
          restart the service without one (with server.allow_anonymous = true where others than this machine reach it)"
     )]
     LastToken,
+    /// Two tokens would be opened by one secret.
+    #[error(
+        "[tokens.{second}] has a secret of [tokens.{first}], at {first_place}; give each token secrets of its own \
+         (`task-recorder token new` prints one)"
+    )]
+    SameSecret {
+        /// The token that comes first.
+        first: String,
+        /// Where it has its secrets.
+        first_place: Place,
+        /// The token that comes later, where the problem is reported.
+        second: String,
+    },
     /// More than one handler is the default.
     #[error("`{second}` is marked default, and so is `{first}` at {first_place}; mark one of them")]
     TwoDefaults {

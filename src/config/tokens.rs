@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use toml::Value;
 
-use super::error::{Fault, Hint, Problem};
+use super::error::{Fault, Hint, Place, Problem};
 use super::given::{Given, Raw};
 use super::kind::{Kind, List, Text, all};
 use super::reader::Section;
@@ -29,19 +29,32 @@ const PREFIXES: List<Text<Prefix>> = List {
 
 /// Every token of the table; what is wrong is reported to the reader.
 pub(super) fn read(mut tokens: Section<'_, '_>, configured: &[Handler]) -> Tokens {
-    let mut all = Vec::new();
+    let (mut all, mut seen) = (Vec::new(), Vec::new());
     tokens.for_each_table(|name, mut section| {
         // Handlers and tokens have names of the same form.
         if let Err(why) = name.parse::<HandlerName>() {
             section.report(Fault::TokenName { name: name.to_owned(), why });
         }
-        all.extend(token(name, section, configured));
+        all.extend(token(name, section, configured, &mut seen));
     });
     Tokens::new(all)
 }
 
-fn token(name: &str, mut section: Section<'_, '_>, configured: &[Handler]) -> Option<Token> {
+/// `seen` has the hashes of earlier tokens, with their names and where they stand.
+fn token<'a>(
+    name: &'a str,
+    mut section: Section<'_, 'a>,
+    configured: &[Handler],
+    seen: &mut Vec<(SecretHash, &'a str, Place)>,
+) -> Option<Token> {
     let hashes = section.required("hash", &Hashes);
+    let is_own = |hash: &SecretHash| hashes.iter().flatten().any(|own| own == hash);
+    if let Some((_, first, place)) = seen.iter().find(|(hash, ..)| is_own(hash)) {
+        let (first, first_place, second) = ((*first).to_owned(), place.clone(), name.to_owned());
+        section.report_at("hash", Fault::SameSecret { first, first_place, second });
+    }
+    let place = section.place_of("hash");
+    seen.extend(hashes.iter().flatten().map(|hash| (hash.clone(), name, place.clone())));
     let scopes = section.required("scopes", &SCOPES);
     let handlers = section.optional("handlers", &HANDLERS);
     let is_unknown = |name: &&HandlerName| !configured.iter().any(|handler| handler.name == **name);

@@ -7,6 +7,7 @@ use std::path::Path;
 use task_recorder::config::{Config, Fault, Flags, Place};
 
 use crate::config::{Written, flags, load};
+use crate::tokens::hash;
 
 pub(crate) const COMMAND: &str = "[handlers.a]\ntype = \"command\"\n";
 pub(crate) const WEBHOOK: &str = "[handlers.a]\ntype = \"webhook\"\nurl = \"https://a.example/\"\n";
@@ -198,6 +199,20 @@ fn a_wrong_header_value_is_not_shown() {
         let found = problems(&Written::new(format!("{WEBHOOK}headers = {{ Authorization = {value} }}")));
         assert!(found[0].contains("headers.Authorization") && !found[0].contains("hush"), "{found:#?}");
     }
+}
+
+#[test]
+fn two_tokens_with_one_secret_are_both_named() {
+    let one = |name: &str, secrets: &[&str]| {
+        let hashes: Vec<_> = secrets.iter().map(|secret| format!("\"{}\"", hash(secret))).collect();
+        format!("[tokens.{name}]\nhash = [{}]\nscopes = [\"read\"]\n", hashes.join(", "))
+    };
+    let found = problems(&Written::new(one("zebra", &["x", "y"]) + &one("ape", &["z", "y"])));
+    assert_eq!(found.len(), 1, "{found:#?}");
+    let expected = "test.toml:5:8: [tokens.ape] has a secret of [tokens.zebra], at test.toml:2:8; ";
+    assert!(found[0].starts_with(expected), "{found:#?}");
+    assert!(!found[0].contains(&hash("y")[7..]), "{found:#?}");
+    assert!(Written::new(one("a", &["x", "x"])).load(&[]).is_ok(), "twice in one table is harmless");
 }
 
 #[test]
