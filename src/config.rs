@@ -40,6 +40,7 @@ pub use listen::{Listen, Origin};
 pub use server::ServerConfig;
 pub use source::{CLIENT_VARIABLES, Flags, VARIABLE_PREFIX};
 pub use telemetry::OtlpConfig;
+pub use tokens::Prefix;
 
 use crate::access::Tokens;
 use crate::handler::Handler;

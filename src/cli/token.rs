@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
 use crate::access::{Scope, SecretHash, new_secret};
+use crate::config::Prefix;
 use crate::task::HandlerName;
 
 /// What can be done about tokens.
@@ -29,7 +30,7 @@ pub struct NewToken {
     pub handlers: Vec<HandlerName>,
     /// Only for tasks whose ids begin with one of these; may be repeated
     #[arg(long = "prefix")]
-    pub prefixes: Vec<String>,
+    pub prefixes: Vec<Prefix>,
     /// From when on it is not valid any more, such as 2027-01-31T00:00:00Z
     #[arg(long)]
     pub expires: Option<Timestamp>,
@@ -55,7 +56,7 @@ pub fn print_new(wanted: &NewToken, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "handlers = {}", list(wanted.handlers.iter().map(HandlerName::as_str).collect()))?;
     }
     if !wanted.prefixes.is_empty() {
-        writeln!(out, "prefixes = {}", list(wanted.prefixes.iter().map(String::as_str).collect()))?;
+        writeln!(out, "prefixes = {}", list(wanted.prefixes.iter().map(Prefix::as_str).collect()))?;
     }
     if let Some(expires) = wanted.expires {
         writeln!(out, "expires = {expires}")?;

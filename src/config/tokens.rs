@@ -103,8 +103,17 @@ impl Kind for Hashes {
     }
 }
 
-/// The beginning of an id.
-struct Prefix(String);
+/// The beginning of an id, as a token may be limited to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prefix(String);
+
+impl Prefix {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
 
 impl std::str::FromStr for Prefix {
     type Err = String;

@@ -108,6 +108,17 @@ fn it_does_not_listen_to_others_without_tokens_unless_it_is_told_to() {
     }
 }
 
+#[test]
+fn what_the_config_refuses_is_not_printed_as_a_token() {
+    for (prefix, why) in [("", "it is empty"), ("a b", "' '"), ("a/", "'/'")] {
+        let arguments = ["token", "new", "--name", "ci", "--scopes", "read", "--prefix", prefix];
+        let output = run(&[], &arguments);
+        assert_eq!((text(&output.stdout), output.status.code()), ("", Some(2)), "{prefix:?}");
+        let said = text(&output.stderr);
+        assert!(said.contains("--prefix") && said.contains(why), "{said}");
+    }
+}
+
 #[tokio::test]
 async fn a_new_token_works_with_the_lines_that_were_printed() {
     let arguments = [
