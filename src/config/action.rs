@@ -43,7 +43,8 @@ const FOLDER: Text<Folder> = Text::new("the path of a folder");
 const ENV: List<Text<VariableName>> = List {
     expected: "a list of names of environment variables, such as [\"PATH\", \"HOME\"]",
     may_be_empty: true,
-    of: Text::new("the name of an environment variable"),
+    // Somebody may have put the value there too.
+    of: Text::secret("the name of an environment variable"),
 };
 const EXIT_CODES: List<Whole<i32>> =
     List { expected: "a list of exit codes, such as [0]", may_be_empty: false, of: Whole(0..=255) };

@@ -23,7 +23,8 @@ impl Argv {
     const LIST: List<Text<Template>> = List {
         expected: "the program and its arguments as a list of strings, such as [\"make-report\", \"{id}\"]",
         may_be_empty: false,
-        of: Text::new("an argument, with {id}, {run} and {attempt} in it where they are wanted"),
+        // An argument may be a secret, such as a header of a program that calls somebody.
+        of: Text::secret("an argument, with {id}, {run} and {attempt} in it where they are wanted"),
     };
 }
 
@@ -35,13 +36,13 @@ impl Kind for Argv {
     }
 
     fn parse(&self, given: &Given<'_>) -> Result<Self::Value, Vec<Problem>> {
+        let items = given.items().ok_or_else(|| given.wrong_secret(self.expected(), None))?;
         let argv = Self::LIST.parse(given)?;
-        let items = given.items().unwrap_or_default();
         if let Some(program) = items.first().filter(|item| item.text() == Some("")) {
             return Err(program.wrong("the name or path of a program"));
         }
         match items.iter().find(|item| item.text().is_some_and(|text| text.contains('\0'))) {
-            Some(item) => Err(item.wrong("an argument without a NUL character")),
+            Some(item) => Err(item.wrong_secret("an argument without a NUL character", None)),
             None => Ok(argv),
         }
     }

@@ -166,8 +166,16 @@ fn pieces(text: &str) -> Result<Vec<Piece>, InvalidTemplate> {
     Ok(pieces)
 }
 
+/// What looks like no name may be a part of the text, such as the inside of an object of JSON.
 fn unknown(name: &str) -> InvalidTemplate {
-    InvalidTemplate(format!("unknown variable {{{name}}}; known are {} ({{{{ for a brace)", Variable::NAMES))
+    const SHOWN_MAX: usize = 32;
+    let is_like_a_name = |c: char| c.is_ascii_alphanumeric() || " _-{".contains(c);
+    let variable = if name.len() <= SHOWN_MAX && name.chars().all(is_like_a_name) {
+        format!("unknown variable {{{name}}}")
+    } else {
+        "between { and } is no variable".to_owned()
+    };
+    InvalidTemplate(format!("{variable}; known are {} ({{{{ for a brace)", Variable::NAMES))
 }
 
 fn unbalanced(found: char, missing: char) -> InvalidTemplate {

@@ -98,9 +98,9 @@ fn each_mistake_in_a_handler_is_told_with_its_line_and_what_would_be_right() {
         ("[handlers.a]\ntype = \"webhook\"".into(), "1:11", &["[handlers.a] has no `url`", "https URL"]),
         (command(""), "1:11", &["[handlers.a] has no `command`"]),
         (command("command = []"), "3:11", &["`command` is []", "[\"make-report\", \"{id}\"]"]),
-        (command("command = \"cat\""), "3:11", &["`command` is \"cat\"", "as a list of strings"]),
+        (command("command = \"cat\""), "3:11", &["`command` is of type string", "as a list of strings"]),
         (command("command = [\"\"]"), "3:12", &["`command[0]` is \"\"", "the name or path of a program"]),
-        (command("command = [\"a\",\n7]"), "4:1", &["`command[1]` is 7", "an argument"]),
+        (command("command = [\"a\",\n7]"), "4:1", &["`command[1]` is of type integer", "an argument"]),
         (command("command = [\"a\\u0000\"]"), "3:12", &["without a NUL"]),
         (
             command("command = [\"a\"]\nurl = 1"),
@@ -140,7 +140,11 @@ fn each_mistake_in_a_handler_is_told_with_its_line_and_what_would_be_right() {
             "3:7",
             &["`url` is", "give an http or https URL", "begins with http://"],
         ),
-        (command("command = [\"a\", \"{what}\"]"), "3:17", &["`command[1]` is \"{what}\"", "{id}, {run}"]),
+        (
+            command("command = [\"a\", \"{what}\"]"),
+            "3:17",
+            &["`command[1]` is of type string", "unknown variable {what}", "{id}, {run}"],
+        ),
         (webhook("headers = [\"A: x\"]"), "4:11", &["a table of headers"]),
     ]);
 }
@@ -199,6 +203,26 @@ fn a_wrong_header_value_is_not_shown() {
         let found = problems(&Written::new(format!("{WEBHOOK}headers = {{ Authorization = {value} }}")));
         assert!(found[0].contains("headers.Authorization") && !found[0].contains("hush"), "{found:#?}");
     }
+}
+
+#[test]
+fn a_wrong_argument_is_not_shown() {
+    for command in [
+        r#"["curl", "Authorization: Bearer hush {oops}"]"#,
+        r#"["curl", "-d", '{"password": "hush"}']"#,
+        r#"["curl", "-d", '{hush: {id}']"#,
+        r#"["curl", "hush\u0000"]"#,
+        r#"["curl", ["hush"]]"#,
+        r#""curl -H hush""#,
+    ] {
+        let found = problems(&Written::new(format!("{COMMAND}command = {command}")));
+        assert!(found.len() == 1 && found[0].contains("`command"), "{found:#?}");
+        assert!(!found[0].contains("hush"), "{found:#?}");
+    }
+    let file = Written::new(format!("{COMMAND}command = [\"curl\", \"a {{oops}}\"]\nenv = [\"KEY=hush\"]"));
+    let found = problems(&file);
+    assert!(found[0].contains("`command[1]`") && found[0].contains("unknown variable {oops}"), "{found:#?}");
+    assert!(found[1].contains("`env[0]`") && !found[1].contains("hush"), "{found:#?}");
 }
 
 #[test]
