@@ -281,6 +281,7 @@ impl fmt::Display for Hint {
         match self {
             Self::Nearest(name) => write!(f, "did you mean `{name}`?"),
             Self::BelongsIn(table) => write!(f, "it belongs in [{table}]"),
+            Self::Known(names) if names.is_empty() => f.write_str("there are none"),
             Self::Known(names) => write!(f, "known are {}", names.join(", ")),
         }
     }

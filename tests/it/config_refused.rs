@@ -240,6 +240,13 @@ fn two_tokens_with_one_secret_are_both_named() {
 }
 
 #[test]
+fn a_token_for_a_handler_where_there_are_none_is_told_so() {
+    let limited =
+        format!("[tokens.a]\nhash = \"{}\"\nscopes = [\"read\"]\nhandlers = [\"echo\"]\n", hash("x"));
+    each_is_told(&[(limited, "4:12", &["no handler is called `echo`; there are none"])]);
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_told_apart() {
     let fault = |path: &Path| match load(&flags(path), &[]) {
         Ok(_) => panic!("{} was read", path.display()),
