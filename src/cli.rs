@@ -89,7 +89,7 @@ pub fn man(out: &mut impl Write) -> io::Result<()> {
     out.flush()
 }
 
-/// Says that a config is good, and which handlers it has.
+/// Says that a config is good, which handlers it has, and what to look at all the same.
 ///
 /// # Errors
 /// Those of the writer.
@@ -100,7 +100,8 @@ pub fn check_config(config: &Config, out: &mut impl Write) -> io::Result<()> {
         [] => writeln!(out, "ok: {file}, 0 handlers (nothing can be launched)"),
         [name] => writeln!(out, "ok: {file}, 1 handler: {name}"),
         names => writeln!(out, "ok: {file}, {} handlers: {}", names.len(), names.join(", ")),
-    }
+    }?;
+    config.warnings.iter().try_for_each(|warning| writeln!(out, "warning: {warning}"))
 }
 
 /// Prints the config that holds.

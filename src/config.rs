@@ -35,7 +35,7 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-pub use error::{ConfigError, Fault, Hint, Place, Problem};
+pub use error::{ConfigError, Fault, Hint, Place, Problem, Warning};
 pub use listen::{Listen, Origin};
 pub use server::ServerConfig;
 pub use source::{CLIENT_VARIABLES, Flags, VARIABLE_PREFIX};
@@ -70,6 +70,8 @@ pub struct Config {
     pub handlers: Vec<Arc<Handler>>,
     /// `[tokens.NAME]`, in the order of the file.
     pub tokens: Tokens,
+    /// What is wrong with variables that are not ours.
+    pub warnings: Vec<Warning>,
     /// The file it was read from, for people.
     pub file: String,
     effective: Effective,
@@ -189,6 +191,7 @@ impl Config {
         let mut root = reader.root(document.get_ref());
         let Tables { server, store, retention, log, otlp, handlers, tokens } = read_tables(&mut root);
         root.finish(|key| belongs_elsewhere("", key));
+        let warnings = reader.take_warnings();
         let effective = reader.finish()?;
         Ok(Self {
             server,
@@ -198,6 +201,7 @@ impl Config {
             otlp,
             handlers: handlers.into_iter().map(Arc::new).collect(),
             tokens,
+            warnings,
             file: file.name.clone(),
             effective,
         })

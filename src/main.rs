@@ -76,6 +76,9 @@ fn main() -> ExitCode {
             if let Err(error) = telemetry::begin(&config.log, std::env::var_os("RUST_LOG").as_deref()) {
                 return refuse(&error, Exit::Usage);
             }
+            for warning in &config.warnings {
+                tracing::warn!(%warning, "a variable is not heeded");
+            }
             run(config, cli.flags)
         }
     }

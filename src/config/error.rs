@@ -23,6 +23,16 @@ pub struct Problem {
     pub fault: Fault,
 }
 
+/// A mistake that is not ours to refuse: what it is, and what becomes of it.
+#[derive(Debug, thiserror::Error)]
+#[error("{problem}; {so}")]
+pub struct Warning {
+    /// What it is.
+    pub problem: Problem,
+    /// What the service does about it.
+    pub so: &'static str,
+}
+
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {

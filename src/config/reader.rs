@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::effective::Effective;
-use super::error::{ConfigError, Fault, Hint, Place, Problem};
+use super::error::{ConfigError, Fault, Hint, Place, Problem, Warning};
 use super::given::{Given, Raw};
 use super::kind::Kind;
 use super::source::{Environment, FILE_VARIABLE, Flags, SourceFile, VARIABLE_PREFIX, short_variable};
@@ -25,6 +25,7 @@ pub(super) struct Reader<'a> {
     variables: BTreeSet<String>,
     effective: Effective,
     problems: Vec<Problem>,
+    warnings: Vec<Warning>,
 }
 
 /// One table that is being read.
@@ -49,6 +50,7 @@ impl<'a> Reader<'a> {
             variables: BTreeSet::from([FILE_VARIABLE.to_owned()]),
             effective: Effective::default(),
             problems: Vec::new(),
+            warnings: Vec::new(),
         }
     }
 
@@ -60,6 +62,11 @@ impl<'a> Reader<'a> {
     pub(super) fn report(&mut self, offset: usize, fault: Fault) {
         let place = self.file.place(offset);
         self.problems.push(Problem { place, fault });
+    }
+
+    /// The warnings so far.
+    pub(super) fn take_warnings(&mut self) -> Vec<Warning> {
+        std::mem::take(&mut self.warnings)
     }
 
     /// The values that hold, or everything that is wrong.
@@ -138,19 +145,31 @@ impl<'a> Section<'_, 'a> {
         self.parse(key, &given, kind)
     }
 
-    /// The same; where the key is given nowhere, the value of this variable, which is not one of ours.
+    /// The same; where the key is given nowhere, the value of this variable, which is not one of ours. What is wrong
+    /// with that is told as a warning, with what becomes of it.
     pub(super) fn optional_or<K: Kind>(
         &mut self,
         key: &'static str,
         kind: &K,
-        variable: Option<&'static str>,
+        variable: Option<(&'static str, &'static str)>,
     ) -> Option<K::Value> {
-        let given = self.given(key).or_else(|| {
-            let name = variable?;
-            let text = self.variable(name).filter(|text| !text.is_empty())?;
-            Some(Given { key: key.to_owned(), raw: Raw::Variable(name, text) })
-        })?;
-        self.parse(key, &given, kind)
+        if let Some(given) = self.given(key) {
+            return self.parse(key, &given, kind);
+        }
+        let (name, so) = variable?;
+        let text = self.variable(name).filter(|text| !text.is_empty())?;
+        let given = Given { key: key.to_owned(), raw: Raw::Variable(name, text) };
+        match kind.parse(&given) {
+            Ok(value) => {
+                self.reader.effective.add(&self.name, key, &kind.show(&value), Some(&given.place()));
+                Some(value)
+            }
+            Err(problems) => {
+                let warnings = problems.into_iter().map(|problem| Warning { problem, so });
+                self.reader.warnings.extend(warnings);
+                None
+            }
+        }
     }
 
     /// The value of a key that has no default; without one that is missing or wrong, which is reported.
@@ -204,9 +223,10 @@ impl<'a> Section<'_, 'a> {
         }
     }
 
-    /// Reports something about a variable that is not one of ours.
-    pub(super) fn report_variable(&mut self, name: &str, fault: Fault) {
-        self.reader.problems.push(Problem { place: Place::Variable(name.to_owned()), fault });
+    /// Warns of a variable that is not one of ours, and of what becomes of it.
+    pub(super) fn warn_of_variable(&mut self, name: &str, fault: Fault, so: &'static str) {
+        let problem = Problem { place: Place::Variable(name.to_owned()), fault };
+        self.reader.warnings.push(Warning { problem, so });
     }
 
     /// Reports something about the whole table.

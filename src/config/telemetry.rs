@@ -1,5 +1,5 @@
 //! `[telemetry]`: where spans are sent to. What it leaves out is taken from the variables that all programs with
-//! OpenTelemetry know.
+//! OpenTelemetry know. They are set for many programs at once, so a mistake in them is a warning, and no spans at most.
 //!
 //! Invariant: no header comes out of here again, in no complaint and in no printed config (tests/it/spans.rs).
 
@@ -52,6 +52,9 @@ const OTEL_HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
 const OTEL_PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
 const OTEL_SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
 const OTEL_RESOURCE: &str = "OTEL_RESOURCE_ATTRIBUTES";
+/// What becomes of a mistake in the variables of all programs.
+const NO_SPANS: &str = "no spans are sent";
+const WITHOUT_IT: &str = "spans are sent without it";
 const SERVICE_NAME: &str = "service.name";
 const OUR_NAME: &str = env!("CARGO_PKG_NAME");
 
@@ -81,7 +84,7 @@ pub(super) fn read(mut section: Section<'_, '_>) -> Option<OtlpConfig> {
     };
     let is_on = endpoint.is_some();
     // They concern nobody here as long as nothing is sent.
-    let others = |name| if is_on { Some(name) } else { None };
+    let others = |name| if is_on { Some((name, WITHOUT_IT)) } else { None };
     let name = section.optional_or("service_name", &NAME, others(OTEL_SERVICE_NAME));
     let attributes = section.optional_or("resource_attributes", &ATTRIBUTES, others(OTEL_RESOURCE));
     let headers_file = section.optional(HEADERS_FILE, &HEADERS);
@@ -99,10 +102,12 @@ pub(super) fn read(mut section: Section<'_, '_>) -> Option<OtlpConfig> {
         Some(VariableName(name)) => Some((name, true)),
         None => (is_on && is_silent).then(|| (OTEL_HEADERS.to_owned(), false)),
     };
-    headers.extend(
-        variable.and_then(|(name, is_ours)| of_variable(&mut section, &name, is_ours)).into_iter().flatten(),
-    );
+    let more = match variable {
+        Some((name, is_ours)) => of_variable(&mut section, &name, is_ours),
+        None => Some(Vec::new()),
+    };
     section.finish(|key| super::belongs_elsewhere("telemetry", key));
+    headers.extend(more?);
     Some(OtlpConfig {
         endpoint: endpoint?.whole,
         headers,
@@ -118,25 +123,30 @@ pub(super) fn read(mut section: Section<'_, '_>) -> Option<OtlpConfig> {
 
 /// The endpoint that is meant for all programs, unless that is one for another protocol.
 fn of_all_programs(section: &mut Section<'_, '_>) -> Option<Endpoint> {
-    let endpoint = section.optional_or(ENDPOINT, &URL, Some(OTEL_ENDPOINT))?;
+    section.variable(OTEL_ENDPOINT).filter(|endpoint| !endpoint.is_empty())?;
     let protocol = section.variable(OTEL_PROTOCOL).filter(|protocol| !protocol.is_empty());
     if let Some(protocol) = protocol.filter(|protocol| *protocol != "http/protobuf") {
         let (key, found) = (OTEL_PROTOCOL.to_owned(), format!("{protocol:?}"));
         let expected =
             "\"http/protobuf\", or say in telemetry.otlp_endpoint where this service sends to".to_owned();
-        section.report_variable(OTEL_PROTOCOL, Fault::BadValue { key, found, expected, why: None });
+        section.warn_of_variable(
+            OTEL_PROTOCOL,
+            Fault::BadValue { key, found, expected, why: None },
+            NO_SPANS,
+        );
+        return None;
     }
-    Some(endpoint)
+    section.optional_or(ENDPOINT, &URL, Some((OTEL_ENDPOINT, NO_SPANS)))
 }
 
-/// The headers in a variable. One that all programs know may be missing.
+/// The headers in a variable; none where something is wrong, which is told. One that all programs know may be missing.
 fn of_variable(
     section: &mut Section<'_, '_>,
     name: &str,
     is_ours: bool,
 ) -> Option<Vec<(HeaderName, HeaderValue)>> {
     let why = match section.variable(name).filter(|text| !text.is_empty()) {
-        None if !is_ours => return None,
+        None if !is_ours => return Some(Vec::new()),
         None => "the environment of the service has no such variable".to_owned(),
         Some(text) => {
             match text.parse::<Pairs>().and_then(|Pairs(pairs)| pairs.into_iter().map(header).collect()) {
@@ -152,7 +162,7 @@ fn of_variable(
     } else {
         let (key, found) = (name.to_owned(), "of type string (not shown)".to_owned());
         let expected = "headers, such as authorization=Bearer%200123,x-scope=north".to_owned();
-        section.report_variable(name, Fault::BadValue { key, found, expected, why });
+        section.warn_of_variable(name, Fault::BadValue { key, found, expected, why }, NO_SPANS);
     }
     None
 }

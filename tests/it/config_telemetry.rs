@@ -6,6 +6,8 @@ use task_recorder::config::OtlpConfig;
 
 use crate::config::{Written, good, load};
 use crate::config_refused::each_is_told;
+use crate::support::program::run;
+use crate::support::server::TestServer;
 
 const ON: &str = "[telemetry]\notlp_endpoint = \"http://127.0.0.1:4318\"\n";
 
@@ -129,21 +131,51 @@ fn each_mistake_is_told() {
     assert!(["hush", "host: hush", "x: hush\u{1}"].iter().all(|text| !file(text).contains("hush")));
 }
 
-#[test]
-fn each_mistake_in_the_variables_of_all_programs_is_told() {
-    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:1");
-    for (variables, words) in [
+/// They are set for many programs at once, by people who may know nothing of this one.
+#[tokio::test]
+async fn a_mistake_in_a_variable_of_all_programs_is_told_and_keeps_nobody_from_starting() {
+    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1");
+    let (none, without) = ("no spans are sent", "spans are sent without it");
+    for (variables, words, is_on) in [
         (
             &[("OTEL_EXPORTER_OTLP_ENDPOINT", "a:1")][..],
-            "variable OTEL_EXPORTER_OTLP_ENDPOINT: `otlp_endpoint`",
+            ["variable OTEL_EXPORTER_OTLP_ENDPOINT: `otlp_endpoint`", none],
+            false,
         ),
-        (&[endpoint, ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")], "OTEL_EXPORTER_OTLP_PROTOCOL` is \"grpc\""),
-        (&[endpoint, ("OTEL_EXPORTER_OTLP_HEADERS", "hush")], "variable OTEL_EXPORTER_OTLP_HEADERS"),
-        (&[endpoint, ("OTEL_RESOURCE_ATTRIBUTES", "what")], "variable OTEL_RESOURCE_ATTRIBUTES"),
+        (
+            &[endpoint, ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")],
+            ["OTEL_EXPORTER_OTLP_PROTOCOL` is \"grpc\"; give \"http/protobuf\"", none],
+            false,
+        ),
+        (
+            &[endpoint, ("OTEL_EXPORTER_OTLP_HEADERS", "hush")],
+            ["variable OTEL_EXPORTER_OTLP_HEADERS", none],
+            false,
+        ),
+        (
+            &[endpoint, ("OTEL_RESOURCE_ATTRIBUTES", "what")],
+            ["variable OTEL_RESOURCE_ATTRIBUTES", without],
+            true,
+        ),
+        (&[endpoint, ("OTEL_SERVICE_NAME", " ")], ["variable OTEL_SERVICE_NAME", without], true),
     ] {
-        let error =
-            load(&task_recorder::config::Flags::default(), variables).expect_err("it is wrong").to_string();
-        assert!(error.contains(words) && !error.contains("hush"), "{error}\nhas no {words:?}");
-        assert_eq!(error.lines().count(), 1, "{error}");
+        let config = load(&task_recorder::config::Flags::default(), variables)
+            .unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(config.otlp.is_some(), is_on, "{variables:?}");
+        if let Some(otlp) = &config.otlp {
+            assert_eq!(resource(otlp), [("service.name", "task-recorder"), VERSION]);
+        }
+        let ran = run(variables, &["check-config"]).await;
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let server = TestServer::start_with("", variables);
+        for told in [ran.out.as_str(), &server.log().replace("\\\"", "\"")] {
+            for words in words {
+                assert!(told.contains(words) && !told.contains("hush"), "{told}\nhas no {words:?}");
+            }
+        }
+        assert!(ran.out.lines().count() == 2 && ran.out.contains("\nwarning: "), "{}", ran.out);
     }
+    // What the config itself has is right or refused.
+    let own = Written::new("[telemetry]\notlp_headers_env = \"MINE\"\n");
+    assert!(own.load(&[endpoint, ("MINE", "hush")]).is_err());
 }
