@@ -9,6 +9,7 @@ mod client;
 mod connect;
 mod egress;
 mod failure;
+mod lookup;
 mod payload;
 mod pool;
 mod signature;

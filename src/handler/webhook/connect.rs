@@ -2,7 +2,6 @@
 //! call is certain to have had no effect.
 
 use std::error::Error;
-use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -11,8 +10,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use hyper::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -22,6 +19,7 @@ use tokio::net::TcpStream;
 use tower_service::Service;
 
 use super::egress::Egress;
+use super::lookup::{self, Lookup, Lookups};
 use super::tls::Tls;
 
 /// Why there is no connection. Nothing was sent in any case.
@@ -99,12 +97,13 @@ pub(super) struct Tcp {
 
 impl Tcp {
     pub(super) fn new(egress: &Egress) -> Self {
-        Self::with_lookup(Arc::new(|name| lookup(name).boxed()), egress)
+        Self::with_lookup(Arc::new(lookup::by_system), egress)
     }
 
     fn with_lookup(lookup: Lookup, egress: &Egress) -> Self {
         let egress = Arc::new(egress.clone());
-        let mut http = HttpConnector::new_with_resolver(Resolver { lookup, egress: Arc::clone(&egress) });
+        let resolver = Resolver { lookups: Arc::new(Lookups::new(lookup)), egress: Arc::clone(&egress) };
+        let mut http = HttpConnector::new_with_resolver(resolver);
         http.enforce_http(false);
         http.set_nodelay(true);
         Self { http, egress }
@@ -143,18 +142,10 @@ fn literal(uri: &Uri) -> Option<IpAddr> {
     inner.unwrap_or(host).parse().ok()
 }
 
-/// Finds the addresses of a name.
-type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
-
-/// By the system's own rules.
-async fn lookup(name: String) -> io::Result<Vec<IpAddr>> {
-    Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect())
-}
-
 /// Finds the addresses of a name that are allowed. What it gives is connected to: nobody looks the name up again.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 struct Resolver {
-    lookup: Lookup,
+    lookups: Arc<Lookups>,
     egress: Arc<Egress>,
 }
 
@@ -176,9 +167,9 @@ impl Service<Name> for Resolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let (looking, egress) = ((self.lookup)(name.as_str().to_owned()), Arc::clone(&self.egress));
+        let Self { lookups, egress } = self.clone();
         Box::pin(async move {
-            let found = looking.await.map_err(|error| NoAddress::NotFound(error.to_string()))?;
+            let found = lookups.addresses(name.as_str()).await.map_err(NoAddress::NotFound)?;
             let (allowed, others): (Vec<_>, Vec<_>) =
                 found.into_iter().partition(|address| egress.allows(*address));
             match others.first() {
@@ -190,12 +181,6 @@ impl Service<Name> for Resolver {
                 }
             }
         })
-    }
-}
-
-impl fmt::Debug for Resolver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Resolver").field("egress", &self.egress).finish_non_exhaustive()
     }
 }
 
@@ -249,10 +234,10 @@ mod tests {
     fn stub(answers: Vec<Vec<[u8; 4]>>) -> (Lookup, Arc<AtomicUsize>) {
         let asked = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&asked);
-        let lookup = move |name: String| {
+        let lookup = move |name: &str| {
             assert_eq!(name, "shop.example");
             let answer = answers[count.fetch_add(1, Ordering::SeqCst)].clone();
-            async move { Ok(answer.into_iter().map(IpAddr::from).collect()) }.boxed()
+            Ok(answer.into_iter().map(IpAddr::from).collect())
         };
         (Arc::new(lookup), asked)
     }
