@@ -15,7 +15,7 @@ pub(crate) use std::{
     thread,
 };
 #[cfg(not(shuttle))]
-pub(crate) use tokio::{runtime::Handle, task::spawn_blocking, time};
+pub(crate) use tokio::{runtime::Handle, time};
 #[cfg(not(shuttle))]
 pub(crate) use tokio_util::task::TaskTracker;
 
@@ -25,5 +25,5 @@ pub(crate) mod world;
 #[cfg(shuttle)]
 pub(crate) use self::world::{
     AtomicBool, AtomicU64, Condvar, Handle, HashMap, Mutex, MutexGuard, RwLock, RwLockReadGuard,
-    RwLockWriteGuard, TaskTracker, mpsc, spawn_blocking, thread, time,
+    RwLockWriteGuard, TaskTracker, mpsc, thread, time,
 };

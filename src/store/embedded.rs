@@ -52,7 +52,7 @@ use super::feed::{EVENTS_KEPT, Feed};
 use super::table::Table;
 use super::{Counts, Health, Moved, Note, Page, Query, Recovered, Refused, Store, StoreError, StoreTally};
 use crate::sync::thread::{self, JoinHandle};
-use crate::sync::{Mutex, mpsc, spawn_blocking};
+use crate::sync::{Mutex, mpsc};
 use crate::task::{Change, State, Task, TaskId};
 
 /// The format of both files, in SQLite's `user_version`.
@@ -322,8 +322,19 @@ impl Store for EmbeddedStore {
 
     async fn close(&self) {
         let threads = Arc::clone(&self.threads);
-        // An error means that the runtime is going down, and then the drop closes it.
-        let _ = spawn_blocking(move || end(&threads)).await;
+        let (tell, ended) = oneshot::channel();
+        // Not in the pool of the runtime, where others may block for long.
+        let closing = thread::Builder::new().name("store-closing".to_owned()).spawn(move || {
+            end(&threads);
+            let _ = tell.send(());
+        });
+        if closing.is_ok() {
+            // An error means that it panicked, which was told of.
+            let _ = ended.await;
+        } else {
+            // Without another thread it is this one that waits.
+            end(&self.threads);
+        }
         self.table.feeder.close();
     }
 }

@@ -264,6 +264,21 @@ async fn whoever_closes_it_finds_it_closed() {
     all.join_all().await;
 }
 
+#[test]
+fn a_close_does_not_wait_for_what_blocks_the_threads_of_the_runtime() {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let store = open(folder.path());
+        let (free, held) = std::sync::mpsc::channel::<()>();
+        drop(tokio::task::spawn_blocking(move || held.recv()));
+        within("the close", store.close()).await;
+        assert!(!folder.path().join("journal.db-wal").exists(), "it is still open");
+        drop(free);
+    });
+}
+
 /// Its answers go through the runtime that it was opened in, while there is one.
 #[test]
 fn a_store_outlives_the_runtime_that_it_was_opened_in() {

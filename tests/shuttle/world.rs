@@ -207,15 +207,6 @@ impl Handle {
     }
 }
 
-/// On a thread of its own.
-pub(crate) fn spawn_blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> impl Future<Output = Result<T, tokio::sync::oneshot::error::RecvError>> {
-    let (answer, answered) = tokio::sync::oneshot::channel();
-    thread::spawn(move || drop(answer.send(work())));
-    answered
-}
-
 /// Time that passes as the scheduler likes: what is due at a moment may happen at once, and then it is that moment.
 pub(crate) mod time {
     use super::{Cell, Duration};
