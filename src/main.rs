@@ -18,7 +18,7 @@ use task_recorder::client;
 use task_recorder::config::{Config, Flags, Listen, ServerConfig, StoreConfig, StorePath};
 use task_recorder::exit::Exit;
 use task_recorder::metrics::Requests;
-use task_recorder::recorder::{Recorder, RecoveryReport};
+use task_recorder::recorder::{Figures, Recorder, RecoveryReport};
 use task_recorder::reload::{self, Reloader};
 use task_recorder::server::{self, ServerOptions};
 use task_recorder::store::{EmbeddedStore, MemoryStore, Store};
@@ -26,6 +26,7 @@ use task_recorder::telemetry::{self, Exporter};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// Half of what a task costs is small pieces of memory that one thread takes and another gives back.
@@ -40,6 +41,10 @@ const BACKLOG: u32 = 4096;
 /// it in any case, for what its end has cut off, and no more than a collector needs that lives.
 const SPANS_MIN: Duration = Duration::from_secs(1);
 const SPANS_MAX: Duration = Duration::from_secs(5);
+/// How long what is left may take to be dropped when the process ends, such as commands that are killed then.
+const LAST_DROPS: Duration = Duration::from_secs(1);
+/// What is logged of a stop while it starts.
+const GIVEN_UP: &str = "stopping before the start was over";
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -91,7 +96,10 @@ fn run(config: Config, flags: Flags) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return refuse(&error, Exit::Unhealthy),
     };
-    match runtime.block_on(serve(config, flags)) {
+    let ended = runtime.block_on(serve(config, flags));
+    // Not for as long as something blocks a thread, such as a store that is being opened, or a name that nobody finds.
+    runtime.shutdown_timeout(LAST_DROPS);
+    match ended {
         Ok(exit) => exit.into(),
         Err(Stopped { exit, error }) => {
             tracing::error!(error = format!("{error:#}"), "cannot start");
@@ -109,11 +117,22 @@ struct Stopped {
 /// Listens, opens the store, settles what a crash left, serves until a signal or the store ends it.
 async fn serve(config: Config, flags: Flags) -> Result<Exit, Stopped> {
     let stopped = |exit| move |error| Stopped { exit, error };
+    // Before all that takes its time. A reload that is asked for meanwhile follows once it runs: the file may have
+    // changed after it was read.
+    let mut signals = Signals::new().map_err(stopped(Exit::Unhealthy))?;
     // The port first: a second service on one port goes away before it touches the data.
     let listener = listen(&config.server).map_err(stopped(Exit::CannotListen))?;
     let listen =
         listener.local_addr().context("the address is unknown").map_err(stopped(Exit::CannotListen))?;
-    let (store, store_name) = open(&config.store).await.map_err(stopped(Exit::CannotOpenStore))?;
+    let opened = tokio::select! {
+        opened = open(&config.store) => opened,
+        signal = signals.asked_to_stop() => {
+            // Nothing runs yet. The folder is left as by a crash.
+            tracing::info!(signal, "{GIVEN_UP}");
+            return Ok(Exit::Fine);
+        }
+    };
+    let (store, store_name) = opened.map_err(stopped(Exit::CannotOpenStore))?;
     let recorder = Recorder::with_lanes(store, reload::lanes(&config));
     let live = Arc::new(ArcSwap::from_pointee(reload::live(&config)));
     let exporter = config.otlp.clone().map(|otlp| {
@@ -121,15 +140,16 @@ async fn serve(config: Config, flags: Flags) -> Result<Exit, Stopped> {
         recorder.tell_spans(spans);
         exporter
     });
-    let found = recorder
-        .recover()
-        .await
-        .context("the runs that the last process left cannot be settled")
-        .map_err(stopped(Exit::CannotOpenStore))?;
-    if found != RecoveryReport::default() {
-        let RecoveryReport { interrupted, launched_again, resumed } = found;
-        tracing::warn!(interrupted, launched_again, resumed, "took over what the last process left");
-    }
+    let recovered = tokio::select! {
+        recovered = recover(&recorder) => recovered,
+        signal = signals.asked_to_stop() => {
+            tracing::info!(signal, grace = ?config.server.grace, "{GIVEN_UP}");
+            // Some of what it takes over runs already; the rest is left to the next start.
+            end(&recorder, exporter, &mut signals, config.server.grace, || {}).await;
+            return Ok(Exit::Fine);
+        }
+    };
+    recovered.map_err(stopped(Exit::CannotOpenStore))?;
 
     if let Some(age) = config.retention.success {
         tracing::warn!(
@@ -166,8 +186,6 @@ async fn serve(config: Config, flags: Flags) -> Result<Exit, Stopped> {
         write_timeout: server.write_timeout,
         head_bytes_max: usize::try_from(server.head_max).unwrap_or(usize::MAX),
     };
-    // Before anybody is told that it runs: from then on a signal is an orderly stop.
-    let mut signals = Signals::new().map_err(stopped(Exit::Unhealthy))?;
     let closing = CancellationToken::new();
     let mut background = JoinSet::new();
     background.spawn(server::serve(listener, interface, options, closing.clone()));
@@ -188,22 +206,59 @@ async fn serve(config: Config, flags: Flags) -> Result<Exit, Stopped> {
         }
     };
     // Status and readiness are answered until the runs have ended; launches are refused.
-    let asked = Instant::now();
-    tokio::select! {
-        () = recorder.stop(server.grace) => {}
-        _ = signals.next(&reloader) => recorder.stop(Duration::ZERO).await,
+    if end(&recorder, exporter, &mut signals, server.grace, || closing.cancel()).await {
+        background.join_all().await;
+        tracing::info!("stopped");
     }
-    closing.cancel();
-    if let Some(exporter) = exporter {
-        let left = server.grace.saturating_sub(asked.elapsed());
+    Ok(exit)
+}
+
+/// Takes over what the last process left.
+async fn recover(recorder: &Recorder) -> anyhow::Result<()> {
+    let found = recorder.recover().await.context("the runs that the last process left cannot be settled")?;
+    if found != RecoveryReport::default() {
+        let RecoveryReport { interrupted, launched_again, resumed } = found;
+        tracing::warn!(interrupted, launched_again, resumed, "took over what the last process left");
+    }
+    Ok(())
+}
+
+/// Ends runs and store in order, calls `ended`, and sends the last spans. The next signal ends the grace, and one more
+/// all of it at once; says whether none did.
+async fn end(
+    recorder: &Recorder,
+    exporter: Option<Exporter>,
+    signals: &mut Signals,
+    grace: Duration,
+    ended: impl FnOnce(),
+) -> bool {
+    let asked = Instant::now();
+    let is_asked_again = tokio::select! {
+        () = recorder.stop(grace) => false,
+        signal = signals.asked_to_stop() => {
+            tracing::info!(signal, "ending what still runs; once more to leave it to the next start");
+            true
+        }
+    };
+    if is_asked_again {
         tokio::select! {
-            () = exporter.stop(left.clamp(SPANS_MIN, SPANS_MAX)) => {}
-            _ = signals.next(&reloader) => {}
+            () = recorder.stop(Duration::ZERO) => {}
+            _ = signals.asked_to_stop() => {
+                let Figures { in_flight, unsettled, .. } = recorder.figures();
+                tracing::warn!(runs = in_flight, unsettled, "left without an outcome, the next start records them");
+                return false;
+            }
         }
     }
-    background.join_all().await;
-    tracing::info!("stopped");
-    Ok(exit)
+    ended();
+    if let Some(exporter) = exporter {
+        let left = grace.saturating_sub(asked.elapsed()).clamp(SPANS_MIN, SPANS_MAX);
+        let enough = async {
+            let _ = timeout(left, signals.asked_to_stop()).await;
+        };
+        exporter.stop(enough).await;
+    }
+    true
 }
 
 fn listen(config: &ServerConfig) -> anyhow::Result<TcpListener> {
@@ -270,7 +325,15 @@ impl Signals {
         })
     }
 
-    /// The next one that asks to stop. Reloads meanwhile where that is asked for; a stop does not wait for that.
+    /// The next one that asks to stop.
+    async fn asked_to_stop(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+
+    /// The same. Reloads meanwhile where that is asked for; a stop does not wait for that.
     async fn next(&mut self, reloader: &Reloader) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",

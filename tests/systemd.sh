@@ -25,9 +25,11 @@ exposure=$(systemd-analyze security --no-pager --offline=true --threshold=$EXPOS
     fail "too open: $exposure"
 tail -n 1 <<<"$exposure"
 
-# Stopping in time: more than the default grace and the default time until KILL.
+# Stopping in time: more than the default grace, the default time until KILL (with what follows it 8 s at least), and what
+# the last answers and spans may take.
 seconds() { sed -n "s/^#\?$1 *= *\"\([0-9]*\)s\"/\1/p" config/task-recorder.toml | head -n 1; }
-needed=$(($(seconds grace) + $(seconds kill_after)))
+after_grace=$(($(seconds kill_after) + 3))
+needed=$(($(seconds grace) + (after_grace > 8 ? after_grace : 8) + 4))
 for at_most in "$(sed -n 's/^TimeoutStopSec=\([0-9]*\)s$/\1/p' config/task-recorder.service)" \
     "$(sed -n 's/^ *stop_grace_period: \([0-9]*\)s$/\1/p' config/compose.yaml)" \
     "$(sed -n 's/.*--stop-timeout \([0-9]*\) .*/\1/p' README.md | head -n 1)"; do

@@ -53,6 +53,7 @@ const POOL_IDLE: Duration = Duration::from_secs(30);
 pub struct Exporter {
     tally: Arc<SpanTally>,
     stopping: CancellationToken,
+    giving_up: CancellationToken,
     sending: JoinSet<()>,
 }
 
@@ -70,7 +71,8 @@ impl Exporter {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE)
             .build(connector);
-        let (tally, stopping) = (Arc::clone(spans.tally()), CancellationToken::new());
+        let tally = Arc::clone(spans.tally());
+        let (stopping, giving_up) = (CancellationToken::new(), CancellationToken::new());
         let sender = Sender {
             config,
             client,
@@ -78,17 +80,26 @@ impl Exporter {
             told,
             tally: Arc::clone(&tally),
             stopping: stopping.clone(),
+            giving_up: giving_up.clone(),
             said: (None, 0),
         };
         let mut sending = JoinSet::new();
         sending.spawn(sender.run());
-        (Self { tally, stopping, sending }, spans)
+        (Self { tally, stopping, giving_up, sending }, spans)
     }
 
-    /// Sends what is left, for this long at most. To be called when nobody tells spans any more.
-    pub async fn stop(mut self, limit: Duration) {
+    /// Sends what is left, until it is `enough`; what is left then is dropped and counted. To be called when nobody tells
+    /// spans any more.
+    pub async fn stop(mut self, enough: impl Future<Output = ()>) {
         self.stopping.cancel();
-        let is_done = timeout(limit, self.sending.join_next()).await.is_ok();
+        let is_done = tokio::select! {
+            _ = self.sending.join_next() => true,
+            () = enough => false,
+        };
+        if !is_done {
+            self.giving_up.cancel();
+            self.sending.join_next().await;
+        }
         let (exported, dropped) =
             (self.tally.exported.load(Ordering::Relaxed), self.tally.dropped.load(Ordering::Relaxed));
         if is_done {
@@ -106,6 +117,7 @@ struct Sender {
     told: mpsc::Receiver<Span>,
     tally: Arc<SpanTally>,
     stopping: CancellationToken,
+    giving_up: CancellationToken,
     /// When it was last said that spans are lost, and how many were by then.
     said: (Option<Instant>, u64),
 }
@@ -120,12 +132,16 @@ struct NotTaken {
 
 impl Sender {
     async fn run(mut self) {
+        let giving_up = self.giving_up.clone();
         loop {
             let batch = self.batch().await;
             if batch.is_empty() {
                 return;
             }
-            let result = self.send(&batch).await;
+            let result = tokio::select! {
+                result = self.send(&batch) => result,
+                () = giving_up.cancelled() => return self.give_up(batch.len()),
+            };
             let (lost, why) = match result {
                 Ok(0) => (0, "more were told than the queue takes".to_owned()),
                 Ok(rejected) => (rejected, "the collector has rejected them".to_owned()),
@@ -136,6 +152,15 @@ impl Sender {
             self.tally.dropped.fetch_add(lost, Ordering::Relaxed);
             self.say(&why);
         }
+    }
+
+    /// Counts what is not sent any more: what was under way, and what waits.
+    fn give_up(mut self, mut lost: usize) {
+        self.told.close();
+        while self.told.try_recv().is_ok() {
+            lost += 1;
+        }
+        self.tally.dropped.fetch_add(lost as u64, Ordering::Relaxed);
     }
 
     /// The next spans to send together; none where it is to stop and has them all.

@@ -43,6 +43,7 @@ mod recovery;
 mod reload;
 mod retention;
 mod secrets;
+mod signals;
 mod spans;
 mod stores;
 mod support;

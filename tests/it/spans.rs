@@ -281,11 +281,15 @@ async fn a_collector_that_is_away_or_stuck_does_not_keep_the_service_from_stoppi
     assert!(server.logged("the collector was not reached"), "{}", server.log());
 
     collector.by_default(Behaviour::NeverAnswer);
-    let mut server = TestServer::start(&(config + &telemetry(&collector, "export_timeout = \"5m\"")));
+    // One is under way then, the other one waits.
+    let single = telemetry(&collector, "export_timeout = \"5m\"\nbatch_max = 1");
+    let mut server = TestServer::start(&(config + &single));
     launch(&server.client(), "/tasks/a?handler=c&wait=30s", PARENT).await;
+    collector.wait_for(1).await;
     server.terminate();
     ended(&mut server).await;
     until("the line", || server.logged("stopped before all spans were exported")).await;
+    assert!(server.logged("\"exported\":0,\"dropped\":2"), "{}", server.log());
 }
 
 #[tokio::test]
