@@ -38,6 +38,9 @@ pub struct Handler {
     pub on_failure: Option<Arc<Webhook>>,
 }
 
+/// What stands in place of what may be a secret.
+pub(crate) const MASK: &str = "***";
+
 /// What a handler does.
 #[derive(Debug)]
 #[expect(

@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 use tokio::sync::oneshot;
 
 use crate::api::{self, Live, ReloadError, Reloaded};
-use crate::config::{Config, ConfigError, Fault, Flags, Problem};
+use crate::config::{Config, ConfigError, Fault, Flags};
 use crate::handler::{Handler, Handlers, Webhook};
 use crate::recorder::{LaneSpec, NoticeSpec, Recorder, Work};
 
@@ -79,10 +79,7 @@ impl Reloader {
         let flags = self.flags.clone();
         let load = move || Config::load_again(&flags, std::env::vars_os());
         let read = on_a_thread(&self.reading, load).await;
-        read.unwrap_or_else(|why| {
-            let (place, fault) = (self.started.beginning(), Fault::NotRead { why });
-            Err(ConfigError { problems: vec![Problem { place, fault }] })
-        })
+        read.unwrap_or_else(|why| Err(ConfigError::one(self.started.beginning(), Fault::NotRead { why })))
     }
 }
 

@@ -13,7 +13,7 @@ use super::Api;
 use super::caller::Caller;
 use super::problem::{Problem, ProblemType};
 use super::view::{self, StatusView};
-use crate::handler::{Action, Handler};
+use crate::handler::{Action, Handler, MASK};
 use crate::recorder::LaneCounts;
 use crate::store::{Health, StateCounts};
 
@@ -176,7 +176,7 @@ impl<'a> ActionView<'a> {
                 Self::Webhook {
                     method: settings.method.as_str(),
                     url: settings.url.masked(),
-                    headers: settings.headers.iter().map(|(name, _)| (name.as_str(), "***")).collect(),
+                    headers: settings.headers.iter().map(|(name, _)| (name.as_str(), MASK)).collect(),
                     timeout_seconds: settings.timeout.as_secs_f64(),
                 }
             }

@@ -268,7 +268,7 @@ pub enum Hint {
 }
 
 impl ConfigError {
-    pub(super) fn one(place: Place, fault: Fault) -> Self {
+    pub(crate) fn one(place: Place, fault: Fault) -> Self {
         Self { problems: vec![Problem { place, fault }] }
     }
 }

@@ -10,11 +10,9 @@ use toml::Value;
 use super::error::{Fault, Problem};
 use super::given::Given;
 use super::kind::{Kind, List, Text, all};
+use crate::handler::MASK;
 use crate::handler::template::Template;
 use crate::handler::webhook::is_reserved;
-
-/// What is printed in place of a secret.
-pub(super) const MASK: &str = "***";
 
 /// A program and its arguments.
 pub(super) struct Argv;

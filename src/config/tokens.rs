@@ -99,7 +99,7 @@ impl Kind for Hashes {
     }
 
     fn show(&self, _: &Self::Value) -> Value {
-        Value::String(super::handler_kinds::MASK.to_owned())
+        Value::String(crate::handler::MASK.to_owned())
     }
 }
 

@@ -42,8 +42,7 @@ impl Outcome {
             (ErrorKind::Refused | ErrorKind::Dns | ErrorKind::Tls | ErrorKind::Spawn, _)
             | (ErrorKind::Status, Some(Code::HttpStatus(429 | 503))) => true,
             (ErrorKind::Timeout | ErrorKind::ConnectionLost, _) => in_doubt || !failure.in_doubt,
-            // A plain refusal. Every other answer may have had an effect.
-            (ErrorKind::Status, Some(Code::HttpStatus(300..=499))) => false,
+            (ErrorKind::Status, Some(Code::HttpStatus(code))) if is_refusal(code) => false,
             (ErrorKind::Status, Some(Code::HttpStatus(_)))
             | (
                 ErrorKind::Body
@@ -118,13 +117,11 @@ impl Failure {
         Self { kind, message: message.into(), in_doubt: kind.in_doubt() }
     }
 
-    /// A webhook's answer outside its success rule. Every 3xx and 4xx, and 503, says that the receiver refused. Whatever
-    /// else it answers may have had an effect: 5xx, a 2xx that is not the one that was wanted, a number that HTTP does
-    /// not have.
+    /// A webhook's answer outside its success rule. Every 3xx and 4xx, and 503, says that the receiver refused; every
+    /// other may have had an effect.
     #[must_use]
     pub fn status(code: u16, message: impl Into<String>) -> Self {
-        let in_doubt = !matches!(code, 300..=499 | 503);
-        Self { in_doubt, ..Self::new(ErrorKind::Status, message) }
+        Self { in_doubt: !is_refusal(code), ..Self::new(ErrorKind::Status, message) }
     }
 
     /// A failure of this kind that happened before anything was sent or started.
@@ -132,6 +129,12 @@ impl Failure {
     pub fn without_effect(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { in_doubt: false, ..Self::new(kind, message) }
     }
+}
+
+/// Whether an answer with this status says that the receiver refused. Every other may have had an effect: 5xx but 503, a
+/// 2xx that is not the one that was wanted, a number that HTTP does not have.
+fn is_refusal(code: u16) -> bool {
+    matches!(code, 300..=499 | 503)
 }
 
 macro_rules! error_kinds {

@@ -14,13 +14,11 @@ use hyper::http::uri::{Authority, InvalidUri, PathAndQuery, Scheme};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{InvalidTemplate, Piece, Values, Variable, pieces, push_number};
+use crate::handler::MASK;
 use crate::task::TASK_ID_BYTES_MAX;
 
 /// The longest path and query that may come of a template, in bytes; receivers refuse longer ones (many at 8 KiB).
 const TARGET_BYTES_MAX: usize = 32 * 1024;
-
-/// What stands where something is not shown.
-const MASK: &str = "***";
 
 /// What is encoded in a path segment: all but RFC 3986's `pchar`.
 const IN_PATH: &AsciiSet = &IN_QUERY

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::archive::{Archive, ArchiveError};
 use super::health::health_after;
 use super::queue::Queue;
-use super::writer::{BATCH_BYTES_MAX, Request};
+use super::writer::{Request, fit_one_commit};
 use super::{EmbeddedOptions, Health};
 use crate::pauses::Pauses;
 use crate::store::table::{AtRest, Table};
@@ -111,14 +111,7 @@ impl Archiver {
     fn archive_all(&mut self) -> Result<(), ArchiveError> {
         loop {
             let (mut batch, seq) = self.limits.next_batch(&self.table);
-            let mut bytes = 0;
-            let is_too_much = |task: &Arc<Task>| {
-                bytes += task.payload_bytes();
-                bytes > BATCH_BYTES_MAX
-            };
-            // One goes in any case, however large it is.
-            let fitting = batch.iter().position(is_too_much).unwrap_or(batch.len());
-            batch.truncate(fitting.max(1));
+            fit_one_commit(&mut batch);
             let Some(last) = batch.last() else { return Ok(()) };
             let archived_to = last.entered;
             self.archive.add(&batch, archived_to, seq)?;

@@ -31,13 +31,24 @@ use crate::sync::{Handle, thread};
 use crate::task::{Change, Stamp, Task, TaskId};
 
 /// So many bytes of inputs and outputs end a batch.
-pub(super) const BATCH_BYTES_MAX: usize = 8 << 20;
+const BATCH_BYTES_MAX: usize = 8 << 20;
 /// How long the queue is empty before the writer tidies up.
 const IDLE: Duration = Duration::from_millis(100);
 /// The most batches deleted by one commit.
 const DELETED_MAX: usize = 8;
 /// So many requests in one commit, and others are on their way: as many as PostgreSQL's `commit_siblings` takes for that.
 const SIBLINGS: usize = 5;
+
+/// Keeps as many of these tasks as fill a commit, but one in any case, however large it is.
+pub(super) fn fit_one_commit(tasks: &mut Vec<Arc<Task>>) {
+    let mut bytes = 0;
+    let is_too_much = |task: &Arc<Task>| {
+        bytes += task.payload_bytes();
+        bytes > BATCH_BYTES_MAX
+    };
+    let fitting = tasks.iter().position(is_too_much).unwrap_or(tasks.len());
+    tasks.truncate(fitting.max(1));
+}
 
 /// What the writer is asked for.
 #[derive(Debug)]

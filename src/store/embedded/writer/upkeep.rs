@@ -12,7 +12,7 @@ use foldhash::fast::RandomState;
 
 use super::super::Health;
 use super::super::health::is_for_want_of_room;
-use super::{BATCH_BYTES_MAX, Batch, IDLE, Writer};
+use super::{Batch, IDLE, Writer, fit_one_commit};
 use crate::pauses::Pauses;
 use crate::store::StoreError;
 use crate::store::table::Move;
@@ -62,13 +62,7 @@ impl Writer {
             ids.into_iter().filter(|id| self.kept.needs(id, number) && !changes.pending.contains_key(id));
         // One that has just left memory is told of as archived soon.
         let mut carried: Vec<_> = needed.filter_map(|id| self.table.get(&id)).collect();
-        let mut bytes = 0;
-        let is_too_much = |task: &Arc<Task>| {
-            bytes += task.payload_bytes();
-            bytes > BATCH_BYTES_MAX
-        };
-        let fitting = carried.iter().position(is_too_much).unwrap_or(carried.len());
-        carried.truncate(fitting.max(1));
+        fit_one_commit(&mut carried);
         carried
     }
 
