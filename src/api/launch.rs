@@ -238,7 +238,7 @@ fn gone(id: &TaskId, reason: Option<&str>, wait: Wait) -> Response {
 
 fn answer(id: &TaskId, launch: &Launch) -> Result<Response, Problem> {
     let Decided { status, task, view } = Decided::new(id, launch)?;
-    let location = HeaderValue::try_from(format!("/tasks/{id}")).ok();
+    let location = HeaderValue::try_from(["/tasks/", id.as_str()].concat()).ok();
     let headers = location.into_iter().map(|value| (header::LOCATION, value)).chain([view::etag(task)]);
     let mut response = view::json(status, &view).into_response();
     response.headers_mut().extend(headers);

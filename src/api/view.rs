@@ -311,7 +311,7 @@ pub fn notice(task: &Task) -> Bytes {
 
 /// `ETag: "<revision>"`.
 pub(super) fn etag(task: &Task) -> (HeaderName, HeaderValue) {
-    let value = HeaderValue::try_from(format!("\"{}\"", task.revision));
+    let value = HeaderValue::try_from(["\"", &task.revision.to_string(), "\""].concat());
     (header::ETAG, value.unwrap_or_else(|_| HeaderValue::from_static("\"0\"")))
 }
 

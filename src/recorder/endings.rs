@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use tokio_util::sync::CancellationToken;
 
 use crate::sync::HashMap;
@@ -13,7 +14,7 @@ type Key = (TaskId, u32, bool);
 /// The tokens of the attempts that are under way.
 #[derive(Debug, Default)]
 pub(super) struct Endings {
-    by_run: Arc<HashMap<Key, CancellationToken>>,
+    by_run: Arc<HashMap<Key, CancellationToken, RandomState>>,
 }
 
 /// An attempt that can be told to end. Dropping it takes it out.
@@ -21,7 +22,7 @@ pub(super) struct Endings {
 pub(super) struct Ending {
     key: Key,
     token: CancellationToken,
-    by_run: Arc<HashMap<Key, CancellationToken>>,
+    by_run: Arc<HashMap<Key, CancellationToken, RandomState>>,
 }
 
 /// A cancel of a run that comes too late is none of the revoke that follows.

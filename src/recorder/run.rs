@@ -73,7 +73,8 @@ pub(super) async fn run_in_lane(
     } else {
         say(first_word, told);
         place.used();
-        attempt_in_lane(&inner, &lane, claim, task).await;
+        // Boxed, because most of the future is this, and what is spawned is moved several times.
+        Box::pin(attempt_in_lane(&inner, &lane, claim, task)).await;
     }
 }
 

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
@@ -15,7 +16,7 @@ use crate::task::TaskId;
 
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
-    by_id: Arc<HashMap<TaskId, Arc<Notify>>>,
+    by_id: Arc<HashMap<TaskId, Arc<Notify>, RandomState>>,
 }
 
 /// One who waits. Told of everything from the moment it was made.
@@ -25,7 +26,7 @@ pub(super) struct Waiter {
     /// What it entered; the map may hold another one for the id by now. None, as below, once it has left.
     notify: Option<Arc<Notify>>,
     notified: Option<Pin<Box<OwnedNotified>>>,
-    by_id: Arc<HashMap<TaskId, Arc<Notify>>>,
+    by_id: Arc<HashMap<TaskId, Arc<Notify>, RandomState>>,
 }
 
 impl Recorder {

@@ -42,7 +42,7 @@ pub(super) fn message_id(task: &Task, purpose: Purpose) -> String {
         Purpose::Notice => ("notice_", task.run),
     };
     // The number ends at the colon, so that no two of them look alike.
-    let hash = Digest::of(format!("{generation}:{}", task.id).as_bytes());
+    let hash = Digest::of([&generation.to_string(), ":", task.id.as_str()].concat().as_bytes());
     let mut id = String::with_capacity(prefix.len() + 32);
     id.push_str(prefix);
     hash.push_half_to(&mut id);
