@@ -61,8 +61,9 @@ const PAGES: usize = 50;
 
 #[derive(Debug, Parser)]
 struct Options {
-    /// How many settled ids the store has when it is measured, one size after the other.
+    /// How many settled ids the store has when it is measured, one size after the other; 2,000 at least.
     #[arg(long, value_delimiter = ',', default_values_t = [10_000])]
+    #[arg(value_parser = clap::value_parser!(u64).range(READS..))]
     sizes: Vec<u64>,
     /// How many ids a round claims and settles.
     #[arg(long, default_value_t = 100_000)]
