@@ -133,8 +133,11 @@ impl Kept {
             self.tainted.pop_last();
         }
         let is_sparse = self.records > 4 * self.tasks.len() + SLACK;
-        let mut oldest = self.batches.iter().filter(|(_, batch)| is_sparse && !batch.is_spared);
-        oldest.next().map(|(number, _)| *number)
+        // Every commit asks: it must not walk over the batches in vain.
+        if !is_sparse {
+            return None;
+        }
+        self.batches.iter().find(|(_, batch)| !batch.is_spared).map(|(number, _)| *number)
     }
 
     /// The batch is not to be given up as long as this process runs.

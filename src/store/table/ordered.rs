@@ -66,8 +66,13 @@ impl Ordered {
     }
 
     pub(super) fn set_archived_to(&mut self, archived_to: u64) {
-        self.archived_to = self.archived_to.max(archived_to);
-        self.returned = self.oldest_at_rest(self.archived_to, usize::MAX).len();
+        if archived_to > self.archived_to {
+            let passed = (Bound::Excluded(self.archived_to), Bound::Included(archived_to));
+            let states = [&self.success, &self.failed, &self.absent];
+            let tasks = states.into_iter().flat_map(|tasks| tasks.range(passed).map(|(_, task)| task));
+            self.returned += tasks.filter(|task| task.is_at_rest()).count();
+            self.archived_to = archived_to;
+        }
     }
 
     pub(super) fn put(&mut self, task: Arc<Task>) {
