@@ -58,12 +58,12 @@ impl Folder {
     pub(super) fn journal(&self) -> Result<Journal, OpenError> {
         // The journal is made first, so an archive that stands alone has lost it, and with it what happened last.
         let (journal, archive) = (self.path.join("journal.db"), self.path.join("archive.db"));
-        if archive.exists() && !journal.exists() {
+        if is_there(&archive) && !is_there(&journal) {
             return Err(OpenError::Incomplete { path: self.path.clone(), missing: "journal.db" });
         }
         let journal = self.database("journal.db", &Journal::schema()).map(Journal::new)?;
         let failed = |source| OpenError::Database { path: self.path.join("journal.db"), source };
-        if !archive.exists() && !journal.is_empty().map_err(failed)? {
+        if !is_there(&archive) && !journal.is_empty().map_err(failed)? {
             return Err(OpenError::Incomplete { path: self.path.clone(), missing: "archive.db" });
         }
         Ok(journal)
@@ -108,8 +108,7 @@ impl Folder {
                 Err(OpenError::Format { path: path.clone(), found, known: FORMAT })
             }
         };
-        let is_there = |name: &str| path.join(name).exists();
-        match (is_there("journal.db"), is_there("archive.db")) {
+        match (is_there(&path.join("journal.db")), is_there(&path.join("archive.db"))) {
             (true, true) => Ok((open("journal.db")?, open("archive.db")?)),
             (false, false) => Err(OpenError::NoStore { path: path.to_owned() }),
             (true, false) => Err(OpenError::Incomplete { path: path.to_owned(), missing: "archive.db" }),
@@ -167,6 +166,12 @@ fn write_anew(connection: &Connection, path: &Path) -> rusqlite::Result<()> {
         }
         Ok(()) => Ok(()),
     }
+}
+
+/// Whether the file holds anything. An empty one is what a copy leaves that had no room, or a process that was killed before
+/// it set the file up.
+fn is_there(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.len() > 0)
 }
 
 /// Makes new files in the folder, and the folder itself, outlive a power cut.
