@@ -14,8 +14,8 @@ use futures_util::future::join_all;
 
 use self::record::Record;
 use crate::json;
-use crate::store::{Moved, OpenError, Snapshot, Store, StoreError};
-use crate::task::{Change, State, Task, TaskId};
+use crate::store::{Moved, OpenError, Refused, Snapshot, Store, StoreError};
+use crate::task::{Change, Refusal, TaskId};
 
 /// So many records, or bytes of lines, are written to the store at once.
 pub const RECORDS_AT_ONCE: usize = 1_024;
@@ -134,9 +134,8 @@ pub async fn import(
         for ((line, task), moved) in records.iter().zip(moved) {
             match moved.map_err(|source| ImportError::Store { line: *line, source })? {
                 Moved::Done(_) => imported.imported += 1,
+                Moved::Refused(Refused { reason: Refusal::SameRequest, .. }) => imported.same += 1,
                 Moved::Refused(refused) => match refused.task {
-                    Some(known) if is_same(&known, task) => imported.same += 1,
-                    None if task.state == State::Absent => imported.same += 1,
                     Some(known) => imported.refuse(*line, &taken(&known.id, known.state_name().as_str())),
                     None => imported.refuse(*line, &taken(&task.id, "not_found, after a revoke or forget")),
                 },
@@ -158,8 +157,4 @@ impl Imported {
 
 fn taken(id: &TaskId, state: &str) -> String {
     format!("{id} is known to this store already ({state}), and stays as it is there")
-}
-
-fn is_same(known: &Task, task: &Task) -> bool {
-    *known == Task { entered: known.entered, ..task.clone() }
 }

@@ -170,6 +170,9 @@ impl Task {
             }
             Change::Import(task) => match current {
                 None => Ok(Self { id: id.clone(), entered: stamp.seq, ..*task }),
+                Some(known) if *known == (Self { entered: known.entered, ..*task }) => {
+                    Err(Refusal::SameRequest)
+                }
                 Some(_) => Err(Refusal::Precondition),
             },
             Change::EndRevoke { revision, result } => {

@@ -18,7 +18,7 @@ pub enum Refusal {
     /// A launch with another input, where the handler insists on the same.
     #[error("it was launched with another input")]
     InputMismatch,
-    /// A launch with a key that has launched a run of the id before.
+    /// A launch with a key that has launched a run of the id before; an import of a record that is there already.
     #[error("this request has launched it before")]
     SameRequest,
     /// A launch whose condition on the record does not hold.

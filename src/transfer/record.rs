@@ -145,13 +145,24 @@ impl<'a> Record<'a> {
                 Some(Output { media_type, truncated, bytes })
             }
         };
+        let is_bare = self.input.text.is_none()
+            && self.input.base64.is_none()
+            && self.attempts.is_empty()
+            && output.is_none()
+            && !self.notice_due;
+        if self.details_dropped && !(is_bare && matches!(self.state, StateName::Success | StateName::Failed))
+        {
+            return Err(fault("has more than is left where details were dropped"));
+        }
         let state = match (self.state, self.phase, self.attempt, self.error) {
-            (StateName::Working, Some(phase), Some(attempt), None) if output.is_none() => {
+            (StateName::Working, Some(phase), Some(attempt), None)
+                if output.is_none() && !self.notice_due =>
+            {
                 State::Working { phase, attempt }
             }
             (StateName::Success, None, None, None) => State::Success { output, undo: self.undo.clone() },
             (StateName::Failed, None, None, Some(failure)) => State::Failed { failure, output },
-            (StateName::Absent, None, None, None) if output.is_none() && !self.notice_due => State::Absent,
+            (StateName::Absent, None, None, None) if is_bare => State::Absent,
             (state, ..) => {
                 let state = state.as_str();
                 return Err(fault(&format!("is {state}, and does not have what belongs to that state")));

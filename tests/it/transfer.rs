@@ -187,6 +187,67 @@ async fn a_line_of_what_is_not_found_has_nobody_who_is_to_be_told() {
     assert_eq!(imported(&*store, &line).await.imported, 1);
 }
 
+/// A queued task without its input would be launched without it, and nothing would ever drop the rest.
+#[tokio::test]
+async fn a_line_with_more_or_less_than_its_state_has_is_refused() {
+    let from = Kind::Embedded.open();
+    let request = Request::new(handler("h"), Input::new(None, Bytes::from_static(b"in")));
+    let start = Start { kind: StartKind::Launch(request), is_queued: true };
+    drop(started(from.claim(&id("queued"), start).await.unwrap()));
+    let queued = exported(&from);
+    let from = Kind::Embedded.open();
+    settle_with(&*from, "text", b"word", success()).await;
+    let settled = exported(&from);
+    let from = Kind::Embedded.open();
+    run(&*from, &id("gone"), success()).await;
+    done(from.revoke(&id("gone")).await.unwrap());
+    let gone = exported(&from);
+
+    let with = |line: &str, first: &str| line.replacen('{', &format!("{{{first},"), 1);
+    let dropped = |line: &str| with(line, "\"details_dropped\":true");
+    let value: serde_json::Value = serde_json::from_str(&settled).unwrap();
+    let of_settled = |name: &str| {
+        let mut gone: serde_json::Value = serde_json::from_str(&gone).unwrap();
+        gone[name] = value[name].clone();
+        gone.to_string()
+    };
+    let (state, left) = ("does not have what belongs to that state", "has more than is left where details");
+    for (line, says) in [
+        (dropped(&queued).replace(",\"text\":\"in\"", ""), left),
+        (dropped(&settled), left),
+        (dropped(&gone), left),
+        (of_settled("input"), state),
+        (of_settled("attempts"), state),
+        (with(&queued, "\"notice_due\":true"), state),
+    ] {
+        let copy = Kind::Embedded.open();
+        let came = imported(&*copy, &line).await;
+        assert_eq!((came.imported, came.refused), (0, 1), "{line}");
+        assert!(came.reasons[0].contains(says), "{line}: {came:?}");
+    }
+    for line in [queued, settled, gone] {
+        assert_eq!(imported(&*Kind::Embedded.open(), &line).await.imported, 1, "{line}");
+    }
+}
+
+/// How often it was revoked is a part of the ids of its messages.
+#[tokio::test]
+async fn a_mark_with_other_numbers_is_not_the_same() {
+    let from = Kind::Embedded.open();
+    run(&*from, &id("gone"), success()).await;
+    done(from.revoke(&id("gone")).await.unwrap());
+    let line = exported(&from);
+    let copy = Kind::Embedded.open();
+    assert_eq!(imported(&*copy, &line).await.imported, 1);
+    assert_eq!(imported(&*copy, &line).await.same, 1);
+    let other = Kind::Embedded.open();
+    run(&*other, &id("gone"), failure(ErrorKind::Dns)).await;
+    done(other.forget(&id("gone")).await.unwrap());
+    let came = imported(&*other, &line).await;
+    assert_eq!((came.same, came.refused), (0, 1), "{came:?}");
+    assert!(came.reasons[0].contains("not_found, after a revoke or forget"), "{came:?}");
+}
+
 /// What a record counts has to leave room to count on, and its time is as fine as a store keeps it.
 #[tokio::test]
 async fn a_line_with_numbers_that_no_store_keeps_is_refused_and_its_time_is_cut() {
