@@ -54,7 +54,7 @@ pub(super) struct AnswerBody {
 impl Client {
     /// For calls to the host and port of this URL.
     pub(super) fn new(url: &UrlTemplate, call_timeout: Duration, egress: &Egress, tls: &Tls) -> Self {
-        let (root, tcp) = (url.root().clone(), Tcp::new(egress));
+        let (root, tcp) = (url.root().clone(), Tcp::new(egress, call_timeout));
         if root.scheme() != Some(&Scheme::HTTPS) {
             return Self::Plain(Pool::new(root, tcp, call_timeout));
         }

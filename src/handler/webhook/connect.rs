@@ -93,20 +93,23 @@ impl Service<Uri> for Connector {
 pub(super) struct Tcp {
     http: HttpConnector<Resolver>,
     egress: Arc<Egress>,
+    timeout: Duration,
 }
 
 impl Tcp {
-    pub(super) fn new(egress: &Egress) -> Self {
-        Self::with_lookup(Arc::new(lookup::by_system), egress)
+    /// `timeout` is shared by the addresses of a name, so that one that says nothing leaves time for the others.
+    pub(super) fn new(egress: &Egress, timeout: Duration) -> Self {
+        Self::with_lookup(Arc::new(lookup::by_system), egress, timeout)
     }
 
-    fn with_lookup(lookup: Lookup, egress: &Egress) -> Self {
+    fn with_lookup(lookup: Lookup, egress: &Egress, timeout: Duration) -> Self {
         let egress = Arc::new(egress.clone());
         let resolver = Resolver { lookups: Arc::new(Lookups::new(lookup)), egress: Arc::clone(&egress) };
         let mut http = HttpConnector::new_with_resolver(resolver);
         http.enforce_http(false);
         http.set_nodelay(true);
-        Self { http, egress }
+        http.set_connect_timeout(Some(timeout));
+        Self { http, egress, timeout }
     }
 }
 
@@ -124,12 +127,20 @@ impl Service<Uri> for Tcp {
         if let Some(address) = literal(&uri).filter(|address| !self.egress.allows(*address)) {
             return Box::pin(async move { Err(NotConnected::Egress(address)) });
         }
-        let connecting = self.http.call(uri);
+        let (connecting, timeout) = (self.http.call(uri), self.timeout);
         Box::pin(async move {
             connecting.await.map_err(|error| match find::<NoAddress>(&error) {
                 Some(NoAddress::NotFound(why)) => NotConnected::Name(why.clone()),
                 Some(NoAddress::NotAllowed(address)) => NotConnected::Egress(*address),
-                None => NotConnected::Refused(find(&error).map_or_else(|| error.to_string(), plainly)),
+                None => match find::<io::Error>(&error) {
+                    // The timer's own error; that of the system has a code.
+                    Some(cause)
+                        if cause.kind() == io::ErrorKind::TimedOut && cause.raw_os_error().is_none() =>
+                    {
+                        NotConnected::TooSlow(timeout)
+                    }
+                    cause => NotConnected::Refused(cause.map_or_else(|| error.to_string(), plainly)),
+                },
             })
         })
     }
@@ -245,7 +256,7 @@ mod tests {
     async fn call(lookup: Lookup, egress: &str, port: u16) -> Result<TokioIo<TcpStream>, NotConnected> {
         let egress = Egress::new([egress.parse::<EgressRule>().unwrap()]);
         let uri = format!("http://shop.example:{port}/").parse::<Uri>().unwrap();
-        let connecting = Tcp::with_lookup(lookup, &egress).call(uri);
+        let connecting = Tcp::with_lookup(lookup, &egress, PATIENCE).call(uri);
         tokio::time::timeout(PATIENCE, connecting).await.unwrap()
     }
 
@@ -283,6 +294,32 @@ mod tests {
         assert!(connected.is_ok());
         assert_eq!(address, IpAddr::from([127, 0, 0, 2]));
         assert!(nobody_came(&forbidden));
+    }
+
+    #[tokio::test]
+    async fn an_address_that_says_nothing_leaves_time_for_the_next() {
+        let (port, [silent, good]) = listen([2, 3]);
+        drop(silent);
+        let silent = tokio::net::TcpSocket::new_v4().unwrap();
+        silent.set_reuseaddr(true).unwrap();
+        silent.bind((Ipv4Addr::new(127, 0, 0, 2), port).into()).unwrap();
+        let silent = silent.listen(0).unwrap();
+        // It has room for one that is not accepted, and answers no other.
+        let full = TcpStream::connect(silent.local_addr().unwrap()).await.unwrap();
+
+        let connect = async |addresses: Vec<[u8; 4]>, limit: Duration| {
+            let (lookup, egress) = (stub(vec![addresses]).0, Egress::new(["any".parse().unwrap()]));
+            let uri = format!("http://shop.example:{port}/").parse::<Uri>().unwrap();
+            tokio::time::timeout(PATIENCE, Tcp::with_lookup(lookup, &egress, limit).call(uri)).await.unwrap()
+        };
+        let both = connect(vec![[127, 0, 0, 2], [127, 0, 0, 3]], Duration::from_secs(2));
+        let (connected, address) = tokio::join!(both, taken(good));
+        assert!(connected.is_ok());
+        assert_eq!(address, IpAddr::from([127, 0, 0, 3]));
+        let limit = Duration::from_millis(200);
+        let alone = connect(vec![[127, 0, 0, 2]], limit).await.unwrap_err();
+        assert!(matches!(alone, NotConnected::TooSlow(after) if after == limit), "{alone:?}");
+        drop(full);
     }
 
     #[tokio::test]
