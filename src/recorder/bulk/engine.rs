@@ -147,6 +147,11 @@ async fn revoked(recorder: &Recorder, hand: &InHand) -> Result<Option<Became>, L
     Ok(Some(task.and_then(|task| failed_revoke(&task, hand)).unwrap_or(Became::Done)))
 }
 
+/// Whether a revoke of the success was begun.
+fn is_tried(task: &Task) -> bool {
+    matches!(task.state, State::Success { undo: Some(_), .. })
+}
+
 /// The failure of a revoke that has left the success standing.
 fn failed_revoke(task: &Task, hand: &InHand) -> Option<Became> {
     match &task.state {
@@ -186,8 +191,9 @@ fn has_become(action: BulkAction, task: Option<&Task>, hand: &InHand) -> Option<
     match action {
         BulkAction::Retry if task.run > hand.run => Some(Became::Done),
         BulkAction::Cancel if is_canceled => Some(Became::Done),
-        // A revoke that was cut off may have had its effect: it is not begun again by itself.
-        BulkAction::Revoke if is_where_it_was && task.revision != hand.revision => {
+        // A revoke that was cut off may have had its effect: it is not begun again by itself. Without one it is the details
+        // that were dropped meanwhile.
+        BulkAction::Revoke if is_where_it_was && task.revision != hand.revision && is_tried(task) => {
             Some(failed_revoke(task, hand).unwrap_or(Became::Skipped))
         }
         _ if is_where_it_was => None,
@@ -275,5 +281,14 @@ mod tests {
         let later = InHand { entered: hand.entered + 1, ..hand };
         assert!(failed_revoke(&failed, &later).is_none());
         assert_eq!(seen(BulkAction::Revoke, Some(&failed), &later), Some("skipped".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_success_whose_details_were_dropped_in_between_stays_in_hand_of_a_revoke() {
+        let (store, id) = (MemoryStore::new(), "order-42".parse::<TaskId>().unwrap());
+        let success = run(&store, &id, None).await;
+        let hand = in_hand(&success);
+        let dropped = changed(&store, &id, Change::DropDetails { entered: success.entered }).await;
+        assert_eq!(seen(BulkAction::Revoke, Some(&dropped), &hand), None, "not touched yet");
     }
 }
