@@ -246,6 +246,8 @@ async fn end(
             _ = signals.asked_to_stop() => {
                 let Figures { in_flight, unsettled, .. } = recorder.figures();
                 tracing::warn!(runs = in_flight, unsettled, "left without an outcome, the next start records them");
+                // Dropped, the store would be closed, and what keeps that from ending would keep the process too.
+                std::mem::forget(recorder.clone());
                 return false;
             }
         }
